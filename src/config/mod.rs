@@ -1,0 +1,320 @@
+//! The configuration: one TOML file, checked whole before anything is bound.
+//!
+//! [`Config`] holds typed and checked values only; `file` knows the TOML, `fault` how a fault is shown.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+use ipnet::IpNet;
+use jsonwebtoken::Algorithm;
+use zeroize::Zeroizing;
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[server]`
+    pub server: Server,
+    /// `[admin]`; without it there is no admin listener.
+    pub admin: Option<Admin>,
+    /// `[auth]`
+    pub auth: Auth,
+    /// `[session]`; without it Portcullis owns no sessions and only verifies tokens of trusted issuers.
+    pub session: Option<Session>,
+    /// `[store]`
+    pub store: Store,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[log]`
+    pub log: Log,
+    /// `[[trusted_issuer]]`
+    pub trusted_issuers: Vec<TrustedIssuer>,
+    /// `[upstream.NAME]`; a route names one by its index here.
+    pub upstreams: Vec<Upstream>,
+    /// `[[route]]`, in the order of the file.
+    pub routes: Vec<Route>,
+}
+
+/// `[server]`
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// `listen`: at least one.
+    pub listen: Vec<SocketAddr>,
+    /// `workers`: serving threads; `"auto"` is one per core this process may use.
+    pub workers: NonZeroUsize,
+    /// `trusted_proxies`: peers whose `X-Forwarded-*` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `[[server.tls.certificate]]`: empty means plain HTTP. The first is used when no name fits.
+    pub certificates: Vec<Certificate>,
+    /// `drain_timeout`: how long requests in flight may take once a stop was asked for.
+    pub drain_timeout: Duration,
+}
+
+/// `[[server.tls.certificate]]`
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// PEM file: the certificate first, then its issuers.
+    pub chain: PathBuf,
+    /// PEM file: its private key.
+    pub key: PathBuf,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// `listen`, `127.0.0.1:9443` by default.
+    pub listen: SocketAddr,
+    /// `token`
+    pub token: Secret,
+}
+
+/// `[auth]`: the public endpoints and the identity headers.
+#[derive(Clone, Debug)]
+pub struct Auth {
+    /// `prefix`, `/auth` by default: an absolute path without a slash at its end.
+    pub prefix: String,
+    /// `public_url`: scheme and authority that clients use, such as `https://shop.example.com`, for the metadata document.
+    /// Without it the request's own scheme and host are used.
+    pub public_url: Option<String>,
+    /// `user_header`, `X-User-Id` by default.
+    pub user_header: HeaderName,
+    /// `session_header`, `X-Session-Id` by default.
+    pub session_header: HeaderName,
+    /// `strip_headers`: more names that a client may never send to an upstream.
+    pub strip_headers: Vec<HeaderName>,
+}
+
+/// `[session]`: what Portcullis signs and how long it lasts.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// `issuer`: the `iss` of own tokens.
+    pub issuer: String,
+    /// `audience`: the `aud` of own tokens.
+    pub audience: String,
+    /// `access_token_ttl`, 1 h by default. At least 1 s.
+    pub access_token_ttl: Duration,
+    /// `idle_timeout`; `None` is `"never"`, the default.
+    pub idle_timeout: Option<Duration>,
+    /// `max_lifetime`; `None` is `"never"`, the default.
+    pub max_lifetime: Option<Duration>,
+    /// `max_per_user`; `None` is `"unlimited"`, the default.
+    pub max_per_user: Option<NonZeroU32>,
+    /// `refresh_grace`, 10 s by default; 1 ms is the least.
+    pub refresh_grace: Duration,
+    /// `signing_keys`: PEM files of P-256 private keys. The first signs, the others only verify. Empty: made and kept in
+    /// the store's directory.
+    pub signing_keys: Vec<PathBuf>,
+    /// `refresh_keys`: files of 32 random bytes or more, for the MAC of refresh tokens. The first makes new ones. Empty:
+    /// made and kept in the store's directory.
+    pub refresh_keys: Vec<PathBuf>,
+}
+
+/// `[store]`
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// `path`: the embedded store's directory.
+    pub path: PathBuf,
+}
+
+/// `[limits]`: each always there, each with a default.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// `connections`: open client connections of the whole process.
+    pub connections: NonZeroUsize,
+    /// `connections_per_address`: open client connections of one address (IPv6: one /64).
+    pub connections_per_address: NonZeroUsize,
+    /// `tls_handshake_timeout`: from accept to the end of the handshake.
+    pub tls_handshake_timeout: Duration,
+    /// `header_timeout`: from the first byte of a request to the end of its header; and for the first byte of a connection.
+    pub header_timeout: Duration,
+    /// `idle_timeout`: between two requests of a connection.
+    pub idle_timeout: Duration,
+    /// `body_idle_timeout`: between two pieces of a request body, and for a client that does not take its response.
+    pub body_idle_timeout: Duration,
+    /// `header_count`
+    pub header_count: NonZeroUsize,
+    /// `header_bytes`: request line and header together; HTTP/2: the decoded list.
+    pub header_bytes: NonZeroUsize,
+    /// `uri_bytes`
+    pub uri_bytes: NonZeroUsize,
+    /// `body_bytes` of one request; `None` is `"unlimited"`.
+    pub body_bytes: Option<NonZeroU64>,
+    /// `http2_streams`: concurrent requests of one HTTP/2 connection.
+    pub http2_streams: NonZeroU32,
+    /// `http2_resets`: streams a client may reset before their answer before the connection is closed.
+    pub http2_resets: NonZeroUsize,
+    /// `token_bytes`: the longest access token that is looked at.
+    pub token_bytes: NonZeroUsize,
+    /// `token_cache_bytes`: verified tokens kept, all workers together.
+    pub token_cache_bytes: NonZeroUsize,
+    /// `refreshes_per_session`; `None` is `"unlimited"`.
+    pub refreshes_per_session: Option<Rate>,
+    /// `refreshes_per_address`; `None` is `"unlimited"`.
+    pub refreshes_per_address: Option<Rate>,
+}
+
+/// So many in so long: `"60/1m"`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rate {
+    /// How many, and how many at once.
+    pub count: NonZeroU32,
+    /// In which time.
+    pub period: Duration,
+}
+
+/// `[log]`
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// `level`: a tracing filter, `info` by default.
+    pub level: String,
+    /// `format`
+    pub format: LogFormat,
+    /// `access`
+    pub access: AccessLog,
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// `"auto"`: human on a terminal, JSON otherwise.
+    Auto,
+    /// `"human"`
+    Human,
+    /// `"json"`
+    Json,
+}
+
+/// `log.access`: which requests are written to the access log.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum AccessLog {
+    /// `"all"`, the default.
+    All,
+    /// `"refused"`: those that did not reach an upstream, and those answered 5xx.
+    Refused,
+    /// A number between 0 and 1: that share of the requests that went through, and all that did not.
+    Sample(f64),
+    /// `"off"`
+    Off,
+}
+
+/// `[[trusted_issuer]]`: tokens signed elsewhere.
+#[derive(Clone, Debug)]
+pub struct TrustedIssuer {
+    /// `issuer`: the exact `iss`.
+    pub issuer: String,
+    /// `audience`: one of these must be in `aud`. At least one.
+    pub audience: Vec<String>,
+    /// `jwks_file` or `jwks_url`
+    pub jwks: JwksSource,
+    /// `algorithms`: at least one, none symmetric. `["ES256"]` by default.
+    pub algorithms: Vec<Algorithm>,
+    /// `session_claim`: the member that names the session, `sid` by default.
+    pub session_claim: String,
+    /// `max_token_lifetime`: a token is expired this long after its `iat`, whatever its `exp`, so that the list of ended
+    /// sessions stays bounded. 24 h by default.
+    pub max_token_lifetime: Duration,
+    /// `refresh_interval` of a `jwks_url`, 5 min by default; a file is looked at as often.
+    pub refresh_interval: Duration,
+    /// `cooldown`: the least time between two fetches for an unknown `kid`, 10 s by default.
+    pub cooldown: Duration,
+}
+
+/// Where an issuer's keys come from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum JwksSource {
+    /// `jwks_file`
+    File(PathBuf),
+    /// `jwks_url`: `https`, or `http` to a loopback address.
+    Url(http::Uri),
+}
+
+/// `[upstream.NAME]`
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// The name.
+    pub name: Arc<str>,
+    /// `servers`: at least one.
+    pub servers: Vec<Origin>,
+    /// `connect_timeout`, 5 s by default.
+    pub connect_timeout: Duration,
+    /// `response_timeout`: from the end of the request to the response header, 60 s by default.
+    pub response_timeout: Duration,
+    /// `body_idle_timeout`: between two pieces of a response body, 60 s by default.
+    pub body_idle_timeout: Duration,
+    /// `keep_alive_timeout`: how long an unused connection is kept, 55 s by default: less than what servers commonly wait.
+    pub keep_alive_timeout: Duration,
+    /// `keep_alive_connections`: unused connections kept for each server by each worker, 128 by default.
+    pub keep_alive_connections: NonZeroUsize,
+}
+
+/// One server of an upstream: `http://host:port`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Origin {
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// `[[route]]`
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// `name`, by default its host and path: for logs and metrics.
+    pub name: Arc<str>,
+    /// `host`, lower case, without port and trailing dot; `None` is any.
+    pub host: Option<String>,
+    /// `path`: canonical, starts with `/`; a slash at its end is dropped (but for `/` itself).
+    pub path: String,
+    /// `methods`; empty is any.
+    pub methods: Vec<Method>,
+    /// `upstream`: index into [`Config::upstreams`].
+    pub upstream: usize,
+    /// `auth`
+    pub access: Access,
+    /// `forward_token`: leave the client's `Authorization` in the request.
+    pub forward_token: bool,
+    /// `allow_path`: spellings that are refused elsewhere.
+    pub allow_path: crate::path::Spellings,
+    /// `issuers`: only tokens of these issuers; empty is all.
+    pub issuers: Vec<String>,
+    /// `response_timeout`, instead of the upstream's.
+    pub response_timeout: Option<Duration>,
+    /// `body_bytes`, instead of the limit of all.
+    pub body_bytes: Option<Option<NonZeroU64>>,
+}
+
+/// `route.auth`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Access {
+    /// No request without an identity.
+    Required,
+    /// A request without `Authorization` passes without identity; one with a bad token is refused.
+    Optional,
+    /// Tokens are not looked at.
+    Public,
+}
+
+/// A secret given as `file:PATH` or `env:NAME`. Zeroed when dropped and never printed.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Keeps `text` as a secret.
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The secret itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}

@@ -1,0 +1,7 @@
+//! Portcullis: a reverse-proxy authentication gateway.
+pub mod clock;
+pub mod config;
+pub mod ids;
+pub mod path;
+pub mod revocation;
+pub mod token;

@@ -1,0 +1,4 @@
+//! stub
+/// stub
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Spellings(u16);
