@@ -3,7 +3,17 @@
 //! `bearer` header → token; `json` the strict reader; `keys` key sets by `kid`; `verify` token → [`Identity`]; `cache`
 //! tokens that were verified before; `jwks` keys of trusted issuers; `mint` own tokens and `signing` the keys for them.
 
+pub mod bearer;
+pub mod cache;
+pub mod json;
 pub mod keys;
+pub mod mint;
+pub mod signing;
+mod signing_files;
+pub mod verify;
+
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 
