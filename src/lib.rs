@@ -4,4 +4,5 @@ pub mod config;
 pub mod ids;
 pub mod path;
 pub mod revocation;
+pub mod session;
 pub mod token;

@@ -137,8 +137,7 @@ impl UserEnd {
     /// Both: what either refuses.
     #[must_use]
     pub fn union(self, other: Self) -> Self {
-        let (earlier, later) =
-            if other.issued_until >= self.issued_until { (self, other) } else { (other, self) };
+        let (earlier, later) = if other.issued_until >= self.issued_until { (self, other) } else { (other, self) };
         let mut all_until = earlier.all_until.max(later.all_until);
         if earlier.except != later.except {
             all_until = all_until.max(Some(earlier.issued_until));

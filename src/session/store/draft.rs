@@ -1,0 +1,323 @@
+//! The operations of the embedded store, over a draft: what the batch at work has changed so far, and the disk below.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use fjall::{Database, Keyspace, OwnedWriteBatch, Slice};
+
+use super::{Change, Decide, EndUser, StoreError, Updated, record};
+use crate::clock::{LEEWAY, UnixTime};
+use crate::ids::{SessionId, SessionName};
+use crate::revocation::{EndReason, Revocation, UserEnd};
+use crate::session::Session;
+
+/// The keyspaces of the database.
+#[derive(Clone)]
+pub(super) struct Tables {
+    /// Session id → row.
+    pub(super) sessions: Keyspace,
+    /// User, creation and session id → nothing.
+    pub(super) by_user: Keyspace,
+    /// Kind and name → when it may go, why, what.
+    pub(super) revocations: Keyspace,
+    /// Expiry and key of a revocation → nothing: what a purge may take.
+    pub(super) expiry: Keyspace,
+}
+
+/// One of [`Tables`], as an index.
+#[derive(Clone, Copy)]
+pub(super) enum Table {
+    Sessions,
+    ByUser,
+    Revocations,
+    Expiry,
+}
+
+impl Tables {
+    fn get(&self, table: Table) -> &Keyspace {
+        match table {
+            Table::Sessions => &self.sessions,
+            Table::ByUser => &self.by_user,
+            Table::Revocations => &self.revocations,
+            Table::Expiry => &self.expiry,
+        }
+    }
+}
+
+/// A read of the database that failed.
+pub(super) fn unreadable(error: fjall::Error) -> StoreError {
+    StoreError::Read(Arc::new(error))
+}
+
+const TABLES: [Table; 4] = [Table::Sessions, Table::ByUser, Table::Revocations, Table::Expiry];
+
+/// Value or absence of a key, as it will be once the batch is committed.
+type Written = BTreeMap<Slice, Option<Slice>>;
+
+/// The changes of one batch, visible to the operations that follow in it and to nobody else before the commit.
+pub(super) struct Draft<'a> {
+    tables: &'a Tables,
+    written: [Written; TABLES.len()],
+    revoked: Vec<Revocation>,
+    /// What was in `written` before, so that an operation that fails half-way leaves nothing behind.
+    undo: Vec<(Table, Slice, Option<Option<Slice>>)>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(tables: &'a Tables) -> Self {
+        Self { tables, written: Default::default(), revoked: Vec::new(), undo: Vec::new() }
+    }
+
+    /// Runs one operation; when it fails the draft is as before.
+    pub(super) fn attempt<T>(
+        &mut self,
+        operation: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let revoked = self.revoked.len();
+        self.undo.clear();
+        let result = operation(self);
+        if result.is_err() {
+            self.revoked.truncate(revoked);
+            while let Some((table, key, before)) = self.undo.pop() {
+                match before {
+                    Some(value) => self.written[table as usize].insert(key, value),
+                    None => self.written[table as usize].remove(&key),
+                };
+            }
+        }
+        result
+    }
+
+    /// Whether there is anything to commit.
+    pub(super) fn is_empty(&self) -> bool {
+        self.written.iter().all(BTreeMap::is_empty)
+    }
+
+    /// The changes as one atomic write, and the revocations to publish once it is durable.
+    pub(super) fn finish(self, database: &Database) -> (OwnedWriteBatch, Vec<Revocation>) {
+        let count = self.written.iter().map(BTreeMap::len).sum();
+        let mut batch = OwnedWriteBatch::with_capacity(database.clone(), count);
+        for (table, written) in TABLES.into_iter().zip(self.written) {
+            let keyspace = self.tables.get(table);
+            for (key, value) in written {
+                match value {
+                    Some(value) => batch.insert(keyspace, key, value),
+                    None => batch.remove(keyspace, key),
+                }
+            }
+        }
+        (batch, self.revoked)
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, StoreError> {
+        match self.written[table as usize].get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.tables.get(table).get(key).map_err(unreadable),
+        }
+    }
+
+    fn write(&mut self, table: Table, key: &[u8], value: Option<Slice>) {
+        let key = Slice::from(key);
+        let before = self.written[table as usize].insert(key.clone(), value);
+        self.undo.push((table, key, before));
+    }
+
+    fn put(&mut self, table: Table, key: &[u8], value: Vec<u8>) {
+        self.write(table, key, Some(value.into()));
+    }
+
+    fn remove(&mut self, table: Table, key: &[u8]) {
+        self.write(table, key, None);
+    }
+
+    /// All keys of `by_user` with `prefix`, in order.
+    fn keys_with(&self, prefix: &[u8]) -> Result<Vec<Slice>, StoreError> {
+        let mut keys = BTreeMap::new();
+        for entry in self.tables.by_user.prefix(prefix) {
+            keys.insert(entry.key().map_err(unreadable)?, true);
+        }
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        for (key, value) in self.written[Table::ByUser as usize].range::<[u8], _>(from) {
+            if !key.starts_with(prefix) {
+                break;
+            }
+            keys.insert(key.clone(), value.is_some());
+        }
+        Ok(keys.into_iter().filter_map(|(key, there)| there.then_some(key)).collect())
+    }
+
+    fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        self.get(Table::Sessions, id.as_bytes())?.map(|row| record::decode_session(id, &row)).transpose()
+    }
+
+    fn delete(&mut self, session: &Session) {
+        self.remove(Table::Sessions, session.id.as_bytes());
+        self.remove(Table::ByUser, &record::user_key(&session.user, session.created_at, session.id));
+    }
+
+    /// Writes a record of `revocations` and where a purge finds it. A place for an earlier expiry stays; the purge sees
+    /// from the record that it is no longer true.
+    fn put_revocation(&mut self, key: &[u8], record: Vec<u8>) -> Result<(), StoreError> {
+        self.put(Table::Expiry, &record::expiry_key(record::expiry_of(&record)?, key), Vec::new());
+        self.put(Table::Revocations, key, record);
+        Ok(())
+    }
+
+    fn put_end(&mut self, key: &[u8], reason: EndReason, expires_at: UnixTime) -> Result<(), StoreError> {
+        let (mut reason, mut expires_at) = (reason, expires_at);
+        if let Some(old) = self.get(Table::Revocations, key)? {
+            let (old_reason, old_expiry) = record::decode_end(&old)?;
+            // The first reason is why it ended, and no entry is ever shortened.
+            reason = if old_reason == EndReason::Ended { reason } else { old_reason };
+            expires_at = expires_at.max(old_expiry);
+        }
+        self.put_revocation(key, record::encode_end(reason, expires_at))
+    }
+
+    /// Deletes the row and refuses its tokens until the last one must have expired.
+    fn end(&mut self, session: &Session, reason: EndReason) -> Result<(), StoreError> {
+        self.delete(session);
+        let expires_at = session.access_expires_at.plus(LEEWAY);
+        self.revoke(Revocation::Session { session: session.id.into(), reason, expires_at })
+    }
+
+    pub(super) fn create(
+        &mut self,
+        session: &Session,
+        max_per_user: Option<NonZeroU32>,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        // 128 random bits do not meet again; if they do, two users must not share a session.
+        if self.get(Table::Sessions, session.id.as_bytes())?.is_some() {
+            return Err(StoreError::Corrupt("session that exists already"));
+        }
+        let mut evicted = Vec::new();
+        if let Some(most) = max_per_user {
+            let keys = self.keys_with(&record::user_prefix(&session.user))?;
+            let most = usize::try_from(most.get()).unwrap_or(usize::MAX);
+            for key in &keys[..(keys.len() + 1).saturating_sub(most).min(keys.len())] {
+                let id = record::session_of_user_key(key)?;
+                let old = self.session(id)?.ok_or(StoreError::Corrupt("user's session without a row"))?;
+                self.end(&old, EndReason::SignedInElsewhere)?;
+                evicted.push(id);
+            }
+        }
+        self.put(Table::Sessions, session.id.as_bytes(), record::encode_session(session)?);
+        self.put(Table::ByUser, &record::user_key(&session.user, session.created_at, session.id), Vec::new());
+        Ok(evicted)
+    }
+
+    pub(super) fn update(&mut self, id: SessionId, decide: &Decide) -> Result<Updated, StoreError> {
+        let before = self.session(id)?;
+        let change = decide(before.as_ref());
+        let Some(row) = &before else {
+            return Ok(Updated { before, change: Change::Keep, ended: self.end_reason(id)? });
+        };
+        match &change {
+            Change::Keep => {}
+            Change::Put(after) => {
+                debug_assert!((after.id, &after.user, after.created_at) == (row.id, &row.user, row.created_at));
+                self.put(Table::Sessions, id.as_bytes(), record::encode_session(after)?);
+            }
+            Change::End(reason) => self.end(row, *reason)?,
+        }
+        Ok(Updated { before, change, ended: None })
+    }
+
+    fn end_reason(&self, id: SessionId) -> Result<Option<EndReason>, StoreError> {
+        for key in [record::session_end_key(&id.into()), record::ended_key(id)] {
+            if let Some(end) = self.get(Table::Revocations, &key)? {
+                return Ok(Some(record::decode_end(&end)?.0));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn end_user(&mut self, end: &EndUser) -> Result<Vec<SessionId>, StoreError> {
+        let EndUser { user, except, issued_until, reason, mut expires_at } = end.clone();
+        let mut excepted: Option<SessionName> = None;
+        let mut ended = Vec::new();
+        for key in self.keys_with(&record::user_prefix(&user))? {
+            let id = record::session_of_user_key(&key)?;
+            // Only a live session of this very user is excepted: naming one that has ended must not revive its tokens.
+            if Some(id) == except {
+                excepted = Some(id.into());
+                continue;
+            }
+            let row = self.session(id)?.ok_or(StoreError::Corrupt("user's session without a row"))?;
+            self.delete(&row);
+            let until = row.access_expires_at.plus(LEEWAY);
+            if row.access_issued_at.as_secs() > issued_until.as_secs() {
+                // The clock was set back since: the user's revocation does not reach this session's last token.
+                self.revoke(Revocation::Session { session: id.into(), reason, expires_at: until })?;
+            } else {
+                expires_at = expires_at.max(until);
+                self.put_end(&record::ended_key(id), reason, until)?;
+            }
+            ended.push(id);
+        }
+        self.revoke(Revocation::User { user, issued_until, except: excepted, reason, expires_at })?;
+        Ok(ended)
+    }
+
+    pub(super) fn touch(&mut self, seen: &[(SessionId, UnixTime)]) -> Result<(), StoreError> {
+        for (id, seen) in seen {
+            if let Some(row) = self.get(Table::Sessions, id.as_bytes())?
+                && let Some(row) = record::with_last_seen(&row, *seen)?
+            {
+                self.put(Table::Sessions, id.as_bytes(), row);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn revoke(&mut self, revocation: Revocation) -> Result<(), StoreError> {
+        match &revocation {
+            Revocation::Session { session, reason, expires_at } => {
+                self.put_end(&record::session_end_key(session), *reason, *expires_at)?;
+            }
+            Revocation::User { user, issued_until, except, reason, expires_at } => {
+                let key = record::user_end_key(user);
+                let mut end = UserEnd::new(*issued_until, except.clone(), *reason, *expires_at);
+                if let Some(old) = self.get(Table::Revocations, &key)? {
+                    end = record::decode_user_end(&old)?.union(end);
+                }
+                self.put_revocation(&key, record::encode_user_end(&end)?)?;
+            }
+        }
+        self.revoked.push(revocation);
+        Ok(())
+    }
+
+    /// Removes up to `limit` places in `expiry` behind `after` and before `now`, and the records they still tell the
+    /// truth of. Returns how many records went, and the place to go on from when there may be more.
+    pub(super) fn purge(
+        &mut self,
+        after: Option<Slice>,
+        now: UnixTime,
+        limit: usize,
+    ) -> Result<(usize, Option<Slice>), StoreError> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let until = Bound::Excluded(Slice::from(now.as_millis().to_be_bytes()));
+        let mut gone = 0;
+        let mut last = None;
+        let mut seen = 0;
+        // Places written by this very batch are left for the next purge.
+        for entry in self.tables.expiry.range::<Slice, _>((from, until)).take(limit) {
+            let place = entry.key().map_err(unreadable)?;
+            let (_, key) = record::split_expiry_key(&place)?;
+            if let Some(found) = self.get(Table::Revocations, key)?
+                && record::expiry_of(&found)? < now
+            {
+                self.remove(Table::Revocations, key);
+                gone += 1;
+            }
+            // Also when the record has a later expiry by now: that has a place of its own.
+            self.remove(Table::Expiry, &place);
+            seen += 1;
+            last = Some(place);
+        }
+        Ok((gone, last.filter(|_| seen == limit)))
+    }
+}
