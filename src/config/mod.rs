@@ -1,6 +1,27 @@
 //! The configuration: one TOML file, checked whole before anything is bound.
 //!
-//! [`Config`] holds typed and checked values only; `file` knows the TOML, `fault` how a fault is shown.
+//! [`Config`] holds typed and checked values only. [`Config::load`] reads every value of the file before it gives up, so
+//! that all faults are reported at once, each with line, column and what was expected. From the text inwards:
+//!
+//! - `file` puts a `Config` together from the sections: `server`, `session`, `limits` and `route`;
+//! - `reader` reads one key of one table, with `shape` (which keys there are), `units`, `names` and `nearest`;
+//! - `document` collects the faults; `consistency` finds those that show only between values;
+//! - `fault` is how they are shown.
+
+mod consistency;
+mod document;
+mod fault;
+mod file;
+mod limits;
+mod names;
+mod nearest;
+mod reader;
+mod route;
+mod server;
+mod session;
+mod shape;
+mod units;
+mod value;
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
@@ -12,6 +33,8 @@ use http::{HeaderName, Method};
 use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 use zeroize::Zeroizing;
+
+pub use self::fault::{Fault, Faults, Position, Source};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -36,6 +59,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// `[[route]]`, in the order of the file.
     pub routes: Vec<Route>,
+    /// Where each value stands in the file.
+    pub source: Source,
 }
 
 /// `[server]`

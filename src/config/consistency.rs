@@ -1,0 +1,303 @@
+//! What is wrong only when several values are seen together.
+//!
+//! A value that is at fault by itself is a stand-in here and is left out of every comparison.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::document::{Cause, Document};
+use super::nearest::suggestion;
+use super::units::{show_duration, show_size};
+use super::{Access, Config, Route, Source};
+
+/// Our own documents, which no route may take.
+const OWN_PATHS: [&str; 2] = ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server"];
+
+/// Notes all such faults of `config` in `document`.
+pub(super) fn check(document: &Document, config: &Config) {
+    let check = Check { document, config, source: document.source() };
+    check.listeners();
+    check.headers();
+    check.session();
+    check.limits();
+    check.issuers();
+    check.routes();
+}
+
+struct Check<'c> {
+    document: &'c Document,
+    config: &'c Config,
+    /// Positions are complete once all sections are read.
+    source: Source,
+}
+
+impl Check<'_> {
+    fn sound(&self, paths: &[&str]) -> bool {
+        !paths.iter().any(|path| self.document.faulty(path))
+    }
+
+    fn fault(&self, path: &str, message: impl std::fmt::Display) {
+        self.document.fault_beside(path, Cause::Present, message);
+    }
+
+    /// The admin listener never answers on a public address.
+    fn listeners(&self) {
+        let Some(admin) = &self.config.admin else { return };
+        if !self.sound(&["admin", "server.listen"]) {
+            return;
+        }
+        for public in &self.config.server.listen {
+            if overlap(*public, admin.listen) {
+                self.fault(
+                    "admin.listen",
+                    format_args!(
+                        "admin: listen \"{}\" is also reached through server.listen \"{public}\", expected an address \
+                         of its own",
+                        admin.listen
+                    ),
+                );
+            }
+        }
+    }
+
+    fn headers(&self) {
+        let auth = &self.config.auth;
+        if auth.user_header == auth.session_header && self.sound(&["auth.user_header", "auth.session_header"]) {
+            let key = if self.source.has("auth.session_header") { "session_header" } else { "user_header" };
+            self.fault(
+                &format!("auth.{key}"),
+                format_args!(
+                    "auth: user_header and session_header are both \"{}\", expected two names",
+                    auth.user_header
+                ),
+            );
+        }
+    }
+
+    fn session(&self) {
+        let Some(session) = &self.config.session else { return };
+        let (ttl, grace) = (session.access_token_ttl, session.refresh_grace);
+        if grace >= ttl && self.sound(&["session.access_token_ttl", "session.refresh_grace"]) {
+            let key = if self.source.has("session.refresh_grace") { "refresh_grace" } else { "access_token_ttl" };
+            self.fault(
+                &format!("session.{key}"),
+                format_args!(
+                    "session: refresh_grace {:?} is not shorter than access_token_ttl {:?}",
+                    show_duration(grace),
+                    show_duration(ttl)
+                ),
+            );
+        }
+        if let (Some(idle), Some(life)) = (session.idle_timeout, session.max_lifetime)
+            && idle > life
+            && self.sound(&["session.idle_timeout", "session.max_lifetime"])
+        {
+            self.fault(
+                "session.idle_timeout",
+                format_args!(
+                    "session: idle_timeout {:?} is longer than max_lifetime {:?} and would never be reached",
+                    show_duration(idle),
+                    show_duration(life)
+                ),
+            );
+        }
+    }
+
+    /// A limit above the one that is met first would never be reached.
+    fn limits(&self) {
+        let limits = &self.config.limits;
+        for (key, bytes) in [("uri_bytes", limits.uri_bytes), ("token_bytes", limits.token_bytes)] {
+            let path = format!("limits.{key}");
+            if bytes > limits.header_bytes && self.sound(&[&path, "limits.header_bytes"]) {
+                self.fault(
+                    &path,
+                    format_args!(
+                        "limits: {key} {:?} is larger than header_bytes {:?}, which holds it",
+                        show_size(bytes.get() as u64),
+                        show_size(limits.header_bytes.get() as u64)
+                    ),
+                );
+            }
+        }
+    }
+
+    fn issuers(&self) {
+        let issuers = &self.config.trusted_issuers;
+        for (index, issuer) in issuers.iter().enumerate() {
+            let path = format!("trusted_issuer[{index}].issuer");
+            if issuer.issuer.is_empty() || !self.sound(&[&path]) {
+                continue;
+            }
+            let name = &issuer.issuer;
+            if self.config.session.as_ref().is_some_and(|own| own.issuer == *name) {
+                // Foreign keys could then sign tokens in our name.
+                self.fault(&path, format_args!("trusted_issuer {name:?}: issuer is the same as session.issuer"));
+            }
+            if let Some(first) = issuers[..index].iter().position(|earlier| earlier.issuer == *name) {
+                let first = self.line(&format!("trusted_issuer[{first}].issuer"));
+                self.fault(&path, format_args!("trusted_issuer {name:?}: issuer is the same as on {first}"));
+            }
+        }
+    }
+
+    fn routes(&self) {
+        let config = self.config;
+        if config.routes.is_empty() && self.sound(&["route"]) {
+            self.document.fault_beside(
+                "route",
+                Cause::Absent,
+                "there is no [[route]], expected at least one with path and upstream",
+            );
+        }
+        let nobody_to_trust = config.session.is_none() && config.trusted_issuers.is_empty();
+        if nobody_to_trust && self.sound(&["trusted_issuer"]) {
+            self.need_an_issuer();
+        }
+        for (index, route) in config.routes.iter().enumerate() {
+            let at = format!("route[{index}]");
+            self.route_issuers(&at, route);
+            self.own_paths(&at, route);
+        }
+        self.same_names();
+        self.overlaps();
+    }
+
+    /// One fault for the first such route: they all have the same cause.
+    fn need_an_issuer(&self) {
+        let access = |route: &Route| match route.access {
+            Access::Required => Some("required"),
+            Access::Optional => Some("optional"),
+            Access::Public => None,
+        };
+        let mut needy = self.config.routes.iter().enumerate().filter_map(|(index, route)| {
+            let path = format!("route[{index}].auth");
+            access(route).filter(|_| self.sound(&[&path])).map(|access| (path, route, access))
+        });
+        if let Some((path, route, access)) = needy.next() {
+            self.document.fault_beside(
+                &path,
+                Cause::Absent,
+                format_args!(
+                    "route {:?}: auth {access:?} needs [session] or a [[trusted_issuer]], or say \"public\"",
+                    route.name
+                ),
+            );
+        }
+    }
+
+    fn route_issuers(&self, at: &str, route: &Route) {
+        let path = format!("{at}.issuers");
+        if !self.sound(&[&path]) {
+            return;
+        }
+        let own = self.config.session.iter().map(|session| session.issuer.as_str());
+        let trusted = self.config.trusted_issuers.iter().map(|issuer| issuer.issuer.as_str());
+        let known = own.chain(trusted).filter(|name| !name.is_empty()).collect::<Vec<_>>();
+        // Elements keep their place: none was left out, or the path would not be sound.
+        for (index, name) in route.issuers.iter().enumerate().filter(|(_, name)| !known.contains(&name.as_str())) {
+            let suggestion = suggestion(name, known.iter().copied());
+            self.document.fault_beside(
+                &format!("{path}[{index}]"),
+                Cause::Absent,
+                format_args!("route {:?}: issuers {name:?} is not defined{suggestion}", route.name),
+            );
+        }
+        if !route.issuers.is_empty() && route.access == Access::Public {
+            self.fault(
+                &path,
+                format_args!(
+                    "route {:?}: issuers has no effect with auth \"public\", which looks at no token",
+                    route.name
+                ),
+            );
+        }
+    }
+
+    fn own_paths(&self, at: &str, route: &Route) {
+        let path = format!("{at}.path");
+        if !self.sound(&[&path]) {
+            return;
+        }
+        let prefix = &self.config.auth.prefix;
+        let below = route.path.strip_prefix(prefix.as_str());
+        let under_prefix = below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if under_prefix && self.sound(&["auth.prefix"]) {
+            let message = format_args!(
+                "route {:?}: path {:?} lies under auth.prefix {prefix:?}, which is kept for the gateway's own endpoints",
+                route.name, route.path
+            );
+            self.fault(&path, message);
+        } else if OWN_PATHS.contains(&route.path.as_str()) {
+            let message =
+                format_args!("route {:?}: path {:?} is kept for the gateway's own document", route.name, route.path);
+            self.fault(&path, message);
+        }
+    }
+
+    /// Names that were given are unique; those made of host and path may be shared by routes of different methods.
+    fn same_names(&self) {
+        let mut seen = BTreeMap::<_, String>::new();
+        for (index, route) in self.config.routes.iter().enumerate() {
+            let path = format!("route[{index}].name");
+            if !self.source.has(&path) || !self.sound(&[&path]) {
+                continue;
+            }
+            if let Some(first) = seen.get(&route.name) {
+                let message = format_args!("route {:?}: name is the same as on {}", route.name, self.line(first));
+                self.fault(&path, message);
+            } else {
+                seen.insert(Arc::clone(&route.name), path);
+            }
+        }
+    }
+
+    /// No request fits two routes equally well.
+    fn overlaps(&self) {
+        let mut seen = BTreeMap::<_, Vec<(usize, &Route)>>::new();
+        for (index, route) in self.config.routes.iter().enumerate() {
+            let at = format!("route[{index}]");
+            if !self.sound(&[&format!("{at}.host"), &format!("{at}.path"), &format!("{at}.methods")]) {
+                continue;
+            }
+            let same_place = seen.entry((&route.host, &route.path)).or_default();
+            let overlap = same_place.iter().find_map(|(first, earlier)| Some((first, shared(route, earlier)?)));
+            if let Some((first, shared)) = overlap {
+                let first = self.line(&format!("route[{first}]"));
+                let message = format_args!(
+                    "route {:?}: has the same host and path as the route on {first} and shares {shared} with it",
+                    route.name
+                );
+                self.fault(&format!("{at}.path"), message);
+            }
+            same_place.push((index, route));
+        }
+    }
+
+    fn line(&self, path: &str) -> String {
+        let position = self.source.position(path);
+        position.map_or_else(|| String::from("another line"), |position| format!("line {}", position.line))
+    }
+}
+
+/// The methods that both routes take, in words.
+fn shared(a: &Route, b: &Route) -> Option<String> {
+    match (a.methods.as_slice(), b.methods.as_slice()) {
+        ([], []) => Some(String::from("all methods")),
+        (some, []) | ([], some) => Some(list(some.iter())),
+        (some, other) => {
+            let shared = list(some.iter().filter(|method| other.contains(method)));
+            (!shared.is_empty()).then_some(shared)
+        }
+    }
+}
+
+fn list<'m>(methods: impl Iterator<Item = &'m http::Method>) -> String {
+    methods.map(http::Method::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a connection to one of the addresses could reach the other.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    // The system picks a free port for 0.
+    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}

@@ -1,0 +1,241 @@
+//! `[server]`, `[admin]`, `[store]` and `[log]`.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::nearest::suggestion;
+use super::reader::{Table, Value};
+use super::{AccessLog, Admin, Certificate, Log, LogFormat, Secret, Server, Store, shape};
+
+/// Most serving threads. More than any machine has cores, and few enough that all can start.
+const MOST_WORKERS: u64 = 1024;
+
+const DEFAULT_ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9443);
+
+/// As long as most orchestrators wait between asking a process to stop and killing it.
+const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(super) fn server(root: &Table<'_>) -> Server {
+    let table = root.section("server", &shape::SERVER);
+    const ADDRESSES: &str = "addresses such as \"0.0.0.0:8443\"";
+    let listen = table.require("listen", &format!("an array of {ADDRESSES}"));
+    let tls = table.section("tls", &shape::TLS);
+    Server {
+        listen: listen
+            .map(|value| value.each(value.some_items(ADDRESSES), |item| address(item, "0.0.0.0:8443")))
+            .unwrap_or_default(),
+        workers: table.get("workers").and_then(|value| workers(&value)).unwrap_or_else(one_per_core),
+        trusted_proxies: table
+            .get("trusted_proxies")
+            .map(|value| value.each(value.items("networks such as \"10.0.0.0/8\""), network))
+            .unwrap_or_default(),
+        certificates: certificates(&tls),
+        drain_timeout: table
+            .get("drain_timeout")
+            .and_then(|value| value.duration(Duration::from_millis(1)))
+            .unwrap_or(DEFAULT_DRAIN_TIMEOUT),
+    }
+}
+
+fn workers(value: &Value<'_>) -> Option<NonZeroUsize> {
+    if value.is_word("auto") {
+        return Some(one_per_core());
+    }
+    if !value.is_number() {
+        value.fault(format_args!("is not known, expected \"auto\" or a whole number from 1 to {MOST_WORKERS}"));
+        return None;
+    }
+    value.count(1..=MOST_WORKERS, Some("auto")).and_then(nonzero_usize)
+}
+
+/// As many as the scheduler lets this process use at once, its affinity and quota included.
+fn one_per_core() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+fn certificates(tls: &Table<'_>) -> Vec<Certificate> {
+    let tables = tls.sections("certificate", &shape::CERTIFICATE, |_| None);
+    if tls.is_present() && tables.is_empty() && !tls.document().faulty(tls.path()) {
+        tls.missing("certificate", "at least one [[server.tls.certificate]] with chain and key");
+    }
+    tables
+        .iter()
+        .map(|table| {
+            let path = |key, expected| table.require(key, expected).and_then(|value| value.path()).unwrap_or_default();
+            Certificate {
+                chain: path("chain", "the PEM file of the certificate and its issuers"),
+                key: path("key", "the PEM file of its private key"),
+            }
+        })
+        .collect()
+}
+
+fn address(value: &Value<'_>, example: &str) -> Option<SocketAddr> {
+    value.parsed(&format!("an address such as {example:?}"), |text| {
+        let address = text.parse::<SocketAddr>().ok();
+        address.ok_or_else(|| format!("is not an IP address with a port, expected one such as {example:?}"))
+    })
+}
+
+/// A CIDR, or an address that stands for itself alone.
+fn network(value: &Value<'_>) -> Option<IpNet> {
+    value.parsed("a network such as \"10.0.0.0/8\"", |text| {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(IpNet::from(address));
+        }
+        let network = text.parse::<IpNet>().ok();
+        let network = network.ok_or("is not a network, expected one such as \"10.0.0.0/8\"")?;
+        // Either the address or the prefix is a slip. Believing a wider network than was meant lets strangers forge
+        // their address.
+        if network.trunc() != network {
+            return Err(format!(
+                "has address bits behind its prefix, expected \"{}\" or \"{}\"",
+                network.trunc(),
+                network.addr()
+            ));
+        }
+        Ok(network)
+    })
+}
+
+pub(super) fn admin(root: &Table<'_>) -> Option<Admin> {
+    let table = root.section("admin", &shape::ADMIN);
+    if !table.is_present() {
+        return None;
+    }
+    let token = table.require("token", "\"file:PATH\" or \"env:NAME\"");
+    Some(Admin {
+        listen: table.get("listen").and_then(|value| address(&value, "127.0.0.1:9443")).unwrap_or(DEFAULT_ADMIN_LISTEN),
+        token: token.and_then(|value| secret(&value)).unwrap_or_else(|| Secret::new(String::new())),
+    })
+}
+
+/// Fewest bytes of a secret: 128 bits even when each byte was drawn from all 256.
+const LEAST_SECRET_BYTES: usize = 16;
+
+/// Most bytes that are read of a secret's file: it may be a device without end.
+const MOST_SECRET_BYTES: u64 = 4096;
+
+/// Reads a secret from where the value says. No fault shows the secret, nor a value that may be one.
+fn secret(value: &Value<'_>) -> Option<Secret> {
+    let expected = "\"file:PATH\" or \"env:NAME\"";
+    let text = value.text(expected)?;
+    let read = if let Some(path) = text.strip_prefix("file:").filter(|path| !path.is_empty()) {
+        let path = value.document().base_dir().join(path);
+        read_bounded(&path)
+            .map(|secret| (secret, format!("the file {}", path.display())))
+            .map_err(|why| format!("cannot be read from {}: {why}", path.display()))
+    } else if let Some(name) = text.strip_prefix("env:").filter(|name| is_variable_name(name)) {
+        match value.document().variable(name).map(std::ffi::OsString::into_string) {
+            Some(Ok(secret)) => Ok((secret, format!("the environment variable {name}"))),
+            Some(Err(_)) => Err(format!("cannot be read: the environment variable {name} is not UTF-8")),
+            None => Err(format!("cannot be read: the environment variable {name} is not set")),
+        }
+    } else {
+        Err(format!("is not a reference to a secret, expected {expected}; the secret itself may not stand here"))
+    };
+    let checked = read.and_then(|(secret, place)| {
+        let secret = Secret::new(secret);
+        let trimmed = secret.expose().strip_suffix('\n').unwrap_or(secret.expose());
+        let trimmed = trimmed.strip_suffix('\r').unwrap_or(trimmed);
+        let printable = trimmed.bytes().all(|byte| byte.is_ascii_graphic());
+        match trimmed.len() {
+            0 => Err(format!("is empty in {place}, expected at least {LEAST_SECRET_BYTES} bytes")),
+            length if length < LEAST_SECRET_BYTES => {
+                Err(format!("is too short in {place}, expected at least {LEAST_SECRET_BYTES} bytes"))
+            }
+            // It could never be sent in an Authorization header.
+            _ if !printable => Err(format!("has spaces, line ends or bytes that are not ASCII in {place}")),
+            _ => Ok(Secret::new(trimmed.to_owned())),
+        }
+    });
+    checked.map_err(|why| value.report(why)).ok()
+}
+
+fn read_bounded(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(MOST_SECRET_BYTES + 1).read_to_string(&mut text));
+    // Its memory is cleared also when it is refused.
+    let text = Secret::new(text);
+    match read {
+        Err(error) => Err(io_reason(&error)),
+        Ok(length) if length as u64 > MOST_SECRET_BYTES => Err(format!("it has more than {MOST_SECRET_BYTES} bytes")),
+        Ok(_) => Ok(text.expose().to_owned()),
+    }
+}
+
+/// Why a file cannot be read, in words.
+pub(super) fn io_reason(error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound => String::from("no such file"),
+        ErrorKind::PermissionDenied => String::from("permission denied"),
+        ErrorKind::IsADirectory => String::from("it is a directory"),
+        ErrorKind::InvalidData => String::from("it is not UTF-8"),
+        _ => error.to_string(),
+    }
+}
+
+fn is_variable_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+pub(super) fn store(root: &Table<'_>) -> Store {
+    let table = root.section("store", &shape::STORE);
+    let path = table.get("path").and_then(|value| value.path());
+    Store { path: path.unwrap_or_else(|| root.document().base_dir().join("data")) }
+}
+
+pub(super) fn log(root: &Table<'_>) -> Log {
+    let table = root.section("log", &shape::LOG);
+    const FORMATS: [(&str, LogFormat); 3] =
+        [("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
+    Log {
+        level: table.get("level").and_then(|value| level(&value)).unwrap_or_else(|| String::from("info")),
+        format: table.get("format").and_then(|value| value.choice(&FORMATS)).unwrap_or(LogFormat::Auto),
+        access: table.get("access").and_then(|value| access(&value)).unwrap_or(AccessLog::All),
+    }
+}
+
+/// A level, or directives such as `info,portcullis=debug`.
+fn level(value: &Value<'_>) -> Option<String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    value.parsed("a level such as \"info\"", |text| {
+        if text.trim().is_empty() {
+            return Err(String::from("is empty, expected a level such as \"info\""));
+        }
+        // Spans and fields of a directive are for the subscriber to judge.
+        for directive in text.split(',').map(str::trim).filter(|directive| !directive.contains('[')) {
+            let level = directive.rsplit('=').next().unwrap_or(directive);
+            if !LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
+                let what = if level == text { "is not known" } else { "has an unknown level" };
+                return Err(format!("{what}{}", suggestion(level, LEVELS)));
+            }
+        }
+        Ok(text.to_owned())
+    })
+}
+
+fn access(value: &Value<'_>) -> Option<AccessLog> {
+    if value.is_number() {
+        let share = value.fraction().filter(|share| *share > 0.0 && *share < 1.0);
+        if share.is_none() {
+            value.fault("is not a share between 0 and 1: say \"off\" for none and \"all\" for all");
+        }
+        return share.map(AccessLog::Sample);
+    }
+    value.choice(&[("all", AccessLog::All), ("refused", AccessLog::Refused), ("off", AccessLog::Off)])
+}
+
+/// A count that was read from a range starting at 1.
+pub(super) fn nonzero_usize(count: u64) -> Option<NonZeroUsize> {
+    usize::try_from(count).ok().and_then(NonZeroUsize::new)
+}
