@@ -6,7 +6,7 @@
 //! - `file` puts a `Config` together from the sections: `server`, `session`, `limits` and `route`;
 //! - `reader` reads one key of one table, with `shape` (which keys there are), `units`, `names` and `nearest`;
 //! - `document` collects the faults; `consistency` finds those that show only between values;
-//! - `fault` is how they are shown.
+//! - `fault` is how they are shown, and `redact` how a configuration is.
 
 mod consistency;
 mod document;
@@ -16,6 +16,7 @@ mod limits;
 mod names;
 mod nearest;
 mod reader;
+mod redact;
 mod route;
 mod server;
 mod session;

@@ -1,0 +1,210 @@
+//! The configuration as it is in effect, for people.
+
+use serde_json::{Map, Value, json};
+
+use super::units::{show_duration, show_size};
+use super::{
+    Access, AccessLog, Admin, Auth, Certificate, Config, JwksSource, Limits, Log, LogFormat, Origin, Rate, Route,
+    Server, Session, TrustedIssuer, Upstream,
+};
+use crate::path::Spellings;
+
+impl Config {
+    /// The configuration in effect, with all defaults filled in, in the tables, keys and units of the file. Paths are
+    /// those that are opened, numbers those that apply, and secrets are `"[redacted]"`. What has no value is left out.
+    pub fn to_redacted_json(&self) -> Value {
+        let mut json = object([
+            ("server", server(&self.server)),
+            ("auth", auth(&self.auth)),
+            ("store", json!({ "path": self.store.path.display().to_string() })),
+            ("limits", limits(&self.limits)),
+            ("log", log(&self.log)),
+            ("trusted_issuer", self.trusted_issuers.iter().map(trusted_issuer).collect()),
+            ("upstream", self.upstreams.iter().map(|it| (it.name.to_string(), upstream(it))).collect()),
+            ("route", self.routes.iter().map(|route| self.route(route)).collect()),
+        ]);
+        put(&mut json, "admin", self.admin.as_ref().map(admin));
+        put(&mut json, "session", self.session.as_ref().map(session));
+        Value::Object(json)
+    }
+
+    fn route(&self, route: &Route) -> Value {
+        let upstream = self.upstreams.get(route.upstream).map(|upstream| &*upstream.name);
+        let spellings = Spellings::NAMES.iter().filter(|name| {
+            Spellings::named(name).is_some_and(|spelling| route.allow_path.with(spelling) == route.allow_path)
+        });
+        let mut json = object([
+            ("name", json!(&*route.name)),
+            ("path", json!(route.path)),
+            ("auth", json!(access(route.access))),
+            ("forward_token", json!(route.forward_token)),
+            ("allow_path", json!(spellings.collect::<Vec<_>>())),
+        ]);
+        put(&mut json, "host", route.host.as_ref().map(|host| json!(host)));
+        put(&mut json, "upstream", upstream.map(|name| json!(name)));
+        // None named means any: an empty array would read as none.
+        put(&mut json, "methods", some(route.methods.iter().map(http::Method::as_str)));
+        put(&mut json, "issuers", some(route.issuers.iter().map(String::as_str)));
+        put(&mut json, "response_timeout", route.response_timeout.map(|it| json!(show_duration(it))));
+        put(&mut json, "body_bytes", route.body_bytes.map(|it| size_or_unlimited(it.map(u64::from))));
+        Value::Object(json)
+    }
+}
+
+fn server(server: &Server) -> Value {
+    let certificate =
+        |it: &Certificate| json!({ "chain": it.chain.display().to_string(), "key": it.key.display().to_string() });
+    let mut json = object([
+        ("listen", strings(&server.listen)),
+        ("workers", json!(server.workers)),
+        ("trusted_proxies", strings(&server.trusted_proxies)),
+        ("drain_timeout", json!(show_duration(server.drain_timeout))),
+    ]);
+    let certificates = server.certificates.iter().map(certificate).collect::<Vec<_>>();
+    put(&mut json, "tls", (!certificates.is_empty()).then(|| json!({ "certificate": certificates })));
+    Value::Object(json)
+}
+
+fn admin(admin: &Admin) -> Value {
+    json!({ "listen": admin.listen.to_string(), "token": format!("{:?}", admin.token) })
+}
+
+fn auth(auth: &Auth) -> Value {
+    let mut json = object([
+        ("prefix", json!(auth.prefix)),
+        ("user_header", json!(auth.user_header.as_str())),
+        ("session_header", json!(auth.session_header.as_str())),
+        ("strip_headers", strings(&auth.strip_headers)),
+    ]);
+    put(&mut json, "public_url", auth.public_url.as_ref().map(|url| json!(url)));
+    Value::Object(json)
+}
+
+fn session(session: &Session) -> Value {
+    let or_never = |it: Option<_>| it.map_or_else(|| String::from("never"), show_duration);
+    let files = |paths: &[std::path::PathBuf]| {
+        let paths = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+        some(paths.iter().map(String::as_str))
+    };
+    let mut json = object([
+        ("issuer", json!(session.issuer)),
+        ("audience", json!(session.audience)),
+        ("access_token_ttl", json!(show_duration(session.access_token_ttl))),
+        ("idle_timeout", json!(or_never(session.idle_timeout))),
+        ("max_lifetime", json!(or_never(session.max_lifetime))),
+        ("max_per_user", session.max_per_user.map_or(json!("unlimited"), |count| json!(count))),
+        ("refresh_grace", json!(show_duration(session.refresh_grace))),
+    ]);
+    put(&mut json, "signing_keys", files(&session.signing_keys));
+    put(&mut json, "refresh_keys", files(&session.refresh_keys));
+    Value::Object(json)
+}
+
+fn limits(limits: &Limits) -> Value {
+    let size = |bytes: std::num::NonZeroUsize| json!(show_size(bytes.get() as u64));
+    let rate = |rate: Option<Rate>| rate.map_or(json!("unlimited"), |rate| json!(rate.to_string()));
+    Value::Object(object([
+        ("connections", json!(limits.connections)),
+        ("connections_per_address", json!(limits.connections_per_address)),
+        ("tls_handshake_timeout", json!(show_duration(limits.tls_handshake_timeout))),
+        ("header_timeout", json!(show_duration(limits.header_timeout))),
+        ("idle_timeout", json!(show_duration(limits.idle_timeout))),
+        ("body_idle_timeout", json!(show_duration(limits.body_idle_timeout))),
+        ("header_count", json!(limits.header_count)),
+        ("header_bytes", size(limits.header_bytes)),
+        ("uri_bytes", size(limits.uri_bytes)),
+        ("body_bytes", size_or_unlimited(limits.body_bytes.map(u64::from))),
+        ("http2_streams", json!(limits.http2_streams)),
+        ("http2_resets", json!(limits.http2_resets)),
+        ("token_bytes", size(limits.token_bytes)),
+        ("token_cache_bytes", size(limits.token_cache_bytes)),
+        ("refreshes_per_session", rate(limits.refreshes_per_session)),
+        ("refreshes_per_address", rate(limits.refreshes_per_address)),
+    ]))
+}
+
+fn log(log: &Log) -> Value {
+    let format = match log.format {
+        LogFormat::Auto => "auto",
+        LogFormat::Human => "human",
+        LogFormat::Json => "json",
+    };
+    let access = match log.access {
+        AccessLog::All => json!("all"),
+        AccessLog::Refused => json!("refused"),
+        AccessLog::Sample(share) => json!(share),
+        AccessLog::Off => json!("off"),
+    };
+    json!({ "level": log.level, "format": format, "access": access })
+}
+
+fn trusted_issuer(issuer: &TrustedIssuer) -> Value {
+    let algorithms = issuer.algorithms.iter().map(|it| format!("{it:?}")).collect::<Vec<_>>();
+    let mut json = object([
+        ("issuer", json!(issuer.issuer)),
+        ("audience", json!(issuer.audience)),
+        ("algorithms", json!(algorithms)),
+        ("session_claim", json!(issuer.session_claim)),
+        ("max_token_lifetime", json!(show_duration(issuer.max_token_lifetime))),
+        ("refresh_interval", json!(show_duration(issuer.refresh_interval))),
+        ("cooldown", json!(show_duration(issuer.cooldown))),
+    ]);
+    let (key, place) = match &issuer.jwks {
+        JwksSource::File(path) => ("jwks_file", path.display().to_string()),
+        JwksSource::Url(url) => ("jwks_url", url.to_string()),
+    };
+    put(&mut json, key, Some(json!(place)));
+    Value::Object(json)
+}
+
+fn upstream(upstream: &Upstream) -> Value {
+    json!({
+        "servers": strings(&upstream.servers),
+        "connect_timeout": show_duration(upstream.connect_timeout),
+        "response_timeout": show_duration(upstream.response_timeout),
+        "body_idle_timeout": show_duration(upstream.body_idle_timeout),
+        "keep_alive_timeout": show_duration(upstream.keep_alive_timeout),
+        "keep_alive_connections": upstream.keep_alive_connections,
+    })
+}
+
+fn access(access: Access) -> &'static str {
+    match access {
+        Access::Required => "required",
+        Access::Optional => "optional",
+        Access::Public => "public",
+    }
+}
+
+/// As the file writes it: `http://10.0.0.5:8080`.
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "http://[{}]:{}", self.host, self.port),
+            false => write!(f, "http://{}:{}", self.host, self.port),
+        }
+    }
+}
+
+fn size_or_unlimited(bytes: Option<u64>) -> Value {
+    bytes.map_or(json!("unlimited"), |bytes| json!(show_size(bytes)))
+}
+
+fn strings<T: ToString>(values: &[T]) -> Value {
+    values.iter().map(T::to_string).collect()
+}
+
+fn some<'s>(texts: impl Iterator<Item = &'s str>) -> Option<Value> {
+    let texts = texts.collect::<Vec<_>>();
+    (!texts.is_empty()).then(|| json!(texts))
+}
+
+fn object<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
+    members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn put(json: &mut Map<String, Value>, key: &str, value: Option<Value>) {
+    if let Some(value) = value {
+        json.insert(key.to_owned(), value);
+    }
+}
