@@ -199,11 +199,13 @@ struct Writer {
     health: Arc<Health>,
 }
 
-impl Drop for Writer {
+/// Fails the store when its thread unwinds: how far the batch at work came, nobody knows.
+struct FailOnPanic<'a>(&'a Health);
+
+impl Drop for FailOnPanic<'_> {
     fn drop(&mut self) {
-        // A panic leaves a batch of which nobody knows how far it came.
         if std::thread::panicking() {
-            self.health.fail();
+            self.0.fail();
             tracing::error!("the session store's thread panicked, nothing more is read or written until a restart");
         }
     }
@@ -241,6 +243,8 @@ impl Writer {
     }
 
     fn commit(&self, mut batch: Vec<Waiting>) {
+        // Goes before the batch does, so that whoever waits for it finds the store failed.
+        let _guard = FailOnPanic(&self.health);
         let outcome = self.apply(&mut batch);
         for Waiting { job, .. } in batch {
             job.answer(outcome.clone());

@@ -139,7 +139,7 @@ impl EmbeddedStore {
 
     /// Has the next commit fail.
     #[cfg(test)]
-    pub(crate) fn inject(&self, fault: super::committer::Fault) {
+    pub(crate) fn inject(&self, fault: super::Fault) {
         self.committer.inject(fault);
     }
 

@@ -12,6 +12,8 @@ use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 
+#[cfg(test)]
+pub(crate) use committer::Fault;
 pub use embedded::{EmbeddedStore, OpenError};
 
 use super::Session;

@@ -1,0 +1,133 @@
+//! Idleness: requests are noted in memory, written to the store now and then, and sessions without any are ended.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::store::{Change, Decide, Updated};
+use super::{Session, Sessions, StoreError, Touch, rules};
+use crate::clock::UnixTime;
+use crate::ids::SessionId;
+use crate::revocation::EndReason;
+
+/// Rows that a sweep reads at once: about a millisecond.
+const SWEEP_CHUNK: usize = 512;
+/// Requests written to the store in one operation.
+const FLUSH_CHUNK: usize = 512;
+
+impl Sessions {
+    /// How long a session may be without a request; `None`: any time.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        self.policy.idle_timeout
+    }
+
+    /// A request within this time of the last one that was [`touch`](Self::touch)ed need not be.
+    pub fn touch_resolution(&self) -> Duration {
+        self.policy.touch_resolution()
+    }
+
+    /// How often [`flush_activity`](Self::flush_activity) should run.
+    pub fn flush_interval(&self) -> Duration {
+        self.policy.flush_interval()
+    }
+
+    /// Notes a request of an own session that is not revoked. Never waits.
+    pub fn touch(&self, id: SessionId, now: UnixTime) -> Touch {
+        match self.policy.idle_timeout {
+            Some(idle) if !self.activity.touch(&id, now, idle) => Touch::AskStore,
+            _ => Touch::Active,
+        }
+    }
+
+    /// Asks the store about a session that [`touch`](Self::touch) does not vouch for; ends it when it has had its time.
+    ///
+    /// `Ok(None)`: it is active, and the request is noted. `Ok(Some(reason))`: it has ended, now or before.
+    ///
+    /// # Errors
+    /// The store could not be asked: the request cannot be answered.
+    pub async fn confirm_active(&self, id: SessionId, now: UnixTime) -> Result<Option<EndReason>, StoreError> {
+        if self.policy.idle_timeout.is_none() {
+            return Ok(None);
+        }
+        let mut row = self.store.find(id).await?;
+        if row.as_ref().is_none_or(|row| self.timed_out(row, now).is_some()) {
+            // Decided again where nothing comes between: a request on another worker may just have been noted.
+            let Updated { before, change, ended } = self.store.update(id, self.end_when_timed_out(now)).await?;
+            if let Change::End(reason) = change {
+                self.activity.forget(&id);
+                return Ok(Some(reason));
+            }
+            if before.is_none() {
+                return Ok(Some(ended.unwrap_or(EndReason::Ended)));
+            }
+            row = before;
+        }
+        let stored = row.map(|row| row.last_seen).unwrap_or_default();
+        if !self.activity.note(id, now, stored) {
+            self.store.touch(vec![(id, now)]).await?;
+        }
+        Ok(None)
+    }
+
+    fn timed_out(&self, row: &Session, now: UnixTime) -> Option<EndReason> {
+        rules::timed_out(row, rules::last_seen(row, self.activity.last(&row.id), &self.policy), now, &self.policy)
+    }
+
+    fn end_when_timed_out(&self, now: UnixTime) -> Decide {
+        let (policy, activity) = (self.policy.clone(), self.activity.clone());
+        Box::new(move |row| {
+            let reason = row.and_then(|row| {
+                rules::timed_out(row, rules::last_seen(row, activity.last(&row.id), &policy), now, &policy)
+            });
+            reason.map_or(Change::Keep, Change::End)
+        })
+    }
+
+    /// Writes the requests noted since the last flush to the store, and forgets sessions without any for long. Returns
+    /// how many sessions were written.
+    ///
+    /// # Errors
+    /// The store could not be asked: what was not written stays noted for the next flush.
+    pub async fn flush_activity(&self, now: UnixTime) -> Result<usize, StoreError> {
+        let unwritten = self.activity.unwritten();
+        for chunk in unwritten.chunks(FLUSH_CHUNK) {
+            self.store.touch(chunk.to_vec()).await?;
+            self.activity.written(chunk);
+        }
+        self.activity.trim(now);
+        Ok(unwritten.len())
+    }
+
+    /// Ends the sessions that have had their time, idle or too old. Returns how many.
+    ///
+    /// # Errors
+    /// The store could not be asked; what was ended until then stays ended.
+    pub async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError> {
+        if self.policy.idle_timeout.is_none() && self.policy.max_lifetime.is_none() {
+            return Ok(0);
+        }
+        let mut total = 0;
+        let mut after = None;
+        loop {
+            let rows = self.store.scan(after, SWEEP_CHUNK).await?;
+            let Some(last) = rows.last() else {
+                return Ok(total);
+            };
+            after = Some(last.id);
+            // Together, so that they share their fsyncs.
+            let mut ending = JoinSet::new();
+            for row in rows.iter().filter(|row| self.timed_out(row, now).is_some()) {
+                let (store, id, decide) = (self.store.clone(), row.id, self.end_when_timed_out(now));
+                ending.spawn(async move { (id, store.update(id, decide).await) });
+            }
+            for (id, updated) in ending.join_all().await {
+                if matches!(updated?.change, Change::End(_)) {
+                    self.activity.forget(&id);
+                    total += 1;
+                }
+            }
+            // A large store must not keep the control runtime to itself.
+            tokio::task::yield_now().await;
+        }
+    }
+}
