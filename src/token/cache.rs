@@ -169,3 +169,120 @@ impl Weighter<Key, Rc<Verified>> for ByBytes {
         (ENTRY_BYTES + key.0.len() + ids) as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::testing::{TestKey, now};
+    use super::super::{IssuerIndex, OWN_ISSUER};
+    use super::*;
+    use crate::ids::{SessionId, UserId};
+
+    fn verified(user: &str) -> Rc<Verified> {
+        let user = UserId::parse(user).unwrap();
+        let session = SessionName::from(SessionId::from_bytes([7; 16]));
+        let identity = Identity {
+            user_header: user.to_header(),
+            session_header: session.to_header(),
+            user,
+            session,
+            issuer: OWN_ISSUER,
+            issued_at: now(),
+            expires_at: now(),
+            key: Arc::clone(&TestKey::new(1).key_set().keys()[0]),
+        };
+        Rc::new(Verified::new(identity, 1, 2))
+    }
+
+    #[test]
+    fn a_token_is_found_again_with_what_was_noted() {
+        let mut cache = TokenCache::new(1 << 20);
+        let kept = verified("u");
+        cache.insert("a.b.c", Rc::clone(&kept));
+        cache.get("a.b.c").unwrap().touched_at.set(5);
+        let found = cache.get("a.b.c").unwrap();
+        assert!(Rc::ptr_eq(&found, &kept));
+        assert_eq!((found.keys_generation.get(), found.revocation_epoch.get(), found.touched_at.get()), (1, 2, 5));
+        assert_eq!(found.identity.issuer, IssuerIndex(0));
+        cache.insert("a.b.c", verified("v"));
+        assert_eq!((cache.get("a.b.c").unwrap().identity.user.as_str(), cache.len()), ("v", 1));
+        cache.remove("a.b.c");
+        assert!(cache.get("a.b.c").is_none() && cache.is_empty());
+        assert_eq!(cache.bytes(), 0);
+    }
+
+    #[test]
+    fn a_token_that_differs_in_one_bit_anywhere_misses() {
+        let mut cache = TokenCache::new(1 << 20);
+        let key = TestKey::new(1);
+        let token = key.token(key.header(), r#"{"sub":"user-1","iss":"gw"}"#);
+        cache.insert(&token, verified("u"));
+        for bit in 0..token.len() * 7 {
+            let mut other = token.clone().into_bytes();
+            other[bit / 7] ^= 1 << (bit % 7);
+            let other = String::from_utf8(other).unwrap();
+            assert!(cache.get(&other).is_none(), "bit {bit}");
+            cache.remove(&other);
+        }
+        for other in [&token[1..], &token[..token.len() - 1], &format!("{token}A"), &format!("A{token}"), ""] {
+            assert!(cache.get(other).is_none(), "{other}");
+        }
+        assert!(cache.get(&token).is_some());
+    }
+
+    #[test]
+    fn tokens_with_the_same_end_do_not_stand_for_each_other() {
+        let mut cache = TokenCache::new(1 << 20);
+        let end = "s".repeat(HASHED_BYTES);
+        for i in 0..100 {
+            cache.insert(&format!("{i}.{end}"), verified(&format!("user-{i}")));
+        }
+        assert_eq!(cache.len(), 100);
+        for i in 0..100 {
+            assert_eq!(cache.get(&format!("{i}.{end}")).unwrap().identity.user.as_str(), format!("user-{i}"));
+        }
+        assert!(cache.get(&end).is_none());
+    }
+
+    #[test]
+    fn bytes_are_bounded_whatever_comes() {
+        let max = 200_000;
+        let mut cache = TokenCache::new(max);
+        let kept = verified("u");
+        for i in 0..5000 {
+            cache.insert(&format!("{i}{}", "x".repeat(i % 3000)), Rc::clone(&kept));
+            assert!(cache.bytes() <= max as u64);
+        }
+        assert!(cache.len() > 10);
+        assert!(cache.bytes() > max as u64 / 2);
+        cache.insert(&"x".repeat(max), Rc::clone(&kept));
+        assert!(cache.bytes() <= max as u64);
+        let mut none = TokenCache::new(0);
+        none.insert("a", kept);
+        assert!(none.get("a").is_none());
+    }
+
+    #[test]
+    fn tokens_in_use_survive_a_flood_of_tokens_seen_once() {
+        let mut cache = TokenCache::new(500_000);
+        let kept = verified("u");
+        let used: Vec<String> = (0..50).map(|i| format!("used-{i}-{}", "x".repeat(500))).collect();
+        for token in &used {
+            cache.insert(token, Rc::clone(&kept));
+        }
+        let mut hits = 0;
+        for i in 0..20_000 {
+            cache.insert(&format!("once-{i}-{}", "x".repeat(500)), Rc::clone(&kept));
+            hits += usize::from(cache.get(&used[i % used.len()]).is_some());
+        }
+        assert!(hits > 19_000, "{hits}");
+    }
+
+    #[test]
+    fn debug_prints_no_token() {
+        let mut cache = TokenCache::new(1 << 20);
+        cache.insert("secret.token.text", verified("u"));
+        assert!(!format!("{cache:?}").contains("secret"));
+    }
+}

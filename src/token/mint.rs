@@ -39,7 +39,7 @@ pub fn mint(keys: &SigningKeys, claims: &AccessClaims<'_>) -> Zeroizing<String> 
     let key = keys.current();
     let json = claims_json(claims);
     // All of it at once: a buffer that grew would leave copies behind that nobody overwrites.
-    let bytes = key.header().len() + 1 + json.len().div_ceil(3) * 4 + 1 + ENCODED_SIGNATURE_BYTES;
+    let bytes = key.header().len() + 1 + (json.len() * 4).div_ceil(3) + 1 + ENCODED_SIGNATURE_BYTES;
     let mut token = Zeroizing::new(String::with_capacity(bytes));
     token.push_str(key.header());
     token.push('.');
@@ -104,5 +104,129 @@ pub fn check_extra_claims(extra: &Map<String, Value>, max_bytes: usize) -> Resul
     match json::Object::parse(text.as_bytes()) {
         Ok(_) => Ok(()),
         Err(_) => Err(ExtraClaimsError::TooDeep),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::Algorithm;
+    use serde_json::json;
+
+    use super::super::testing::{NOW_S, now};
+    use super::super::verify::{IssuerPolicy, Verifier, inspect};
+    use super::super::{OWN_ISSUER, TokenError};
+    use super::*;
+
+    fn keys() -> (tempfile::TempDir, SigningKeys) {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = SigningKeys::open_managed(dir.path(), now()).unwrap();
+        (dir, keys)
+    }
+
+    fn verifier(keys: &SigningKeys) -> Verifier {
+        let policy = IssuerPolicy {
+            issuer: "gw \"1\"".into(),
+            audience: vec!["app".into()],
+            algorithms: vec![Algorithm::ES256],
+            session_claim: "sid".into(),
+            max_token_lifetime: None,
+        };
+        let verifier = Verifier::new(Some(policy), vec![], 16_384);
+        verifier.swap_keys(OWN_ISSUER, keys.key_set());
+        verifier
+    }
+
+    fn mint_with(keys: &SigningKeys, user: &str, extra: Option<&Map<String, Value>>) -> Zeroizing<String> {
+        let claims = AccessClaims {
+            issuer: "gw \"1\"",
+            audience: "app",
+            user: &UserId::parse(user).unwrap(),
+            session: SessionId::from_bytes([0xab; 16]),
+            issued_at: now(),
+            expires_at: UnixTime::from_millis(NOW_S * 1000 + 3_600_999),
+            extra,
+        };
+        mint(keys, &claims)
+    }
+
+    #[test]
+    fn a_token_has_exactly_the_promised_header_and_claims() {
+        let (_dir, keys) = keys();
+        let (header, claims) = inspect(&mint_with(&keys, "user-1", None)).unwrap();
+        let kid = keys.list()[0].kid.clone();
+        assert_eq!(header, format!(r#"{{"alg":"ES256","typ":"JWT","kid":"{kid}"}}"#));
+        let expected = json!({
+            "sid": "ab".repeat(16), "sub": "user-1", "iss": "gw \"1\"", "aud": "app", "iat": NOW_S, "exp": NOW_S + 3600,
+        });
+        assert_eq!(serde_json::from_str::<Value>(&claims).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_minted_verifies() {
+        let (_dir, keys) = keys();
+        let verifier = verifier(&keys);
+        for user in ["u", "a\\b\"c", "</script>", &"x".repeat(255)] {
+            let identity = verifier.verify(&mint_with(&keys, user, None), now()).unwrap();
+            assert_eq!(identity.user.as_str(), user);
+            assert_eq!(identity.expires_at, UnixTime::from_secs(NOW_S + 3600));
+        }
+    }
+
+    #[test]
+    fn extra_claims_never_replace_a_reserved_one() {
+        let (_dir, keys) = keys();
+        let mut extra = json!({"role": "admin", "nested": {"a": [1, null]}, "sub\"": "x"}).as_object().unwrap().clone();
+        for name in RESERVED_CLAIMS {
+            extra.insert(name.to_owned(), json!("evil"));
+        }
+        let token = mint_with(&keys, "user-1", Some(&extra));
+        assert_eq!(verifier(&keys).verify(&token, now()).unwrap().user.as_str(), "user-1");
+        let claims: Value = serde_json::from_str(&inspect(&token).unwrap().1).unwrap();
+        assert_eq!((&claims["role"], &claims["nested"]), (&json!("admin"), &json!({"a": [1, null]})));
+        assert_eq!((&claims["nbf"], &claims["jti"], &claims["sub\""]), (&Value::Null, &Value::Null, &json!("x")));
+    }
+
+    #[test]
+    fn the_buffer_is_made_once() {
+        let (_dir, keys) = keys();
+        for length in 1..20 {
+            let token = mint_with(&keys, &"x".repeat(length), None);
+            assert_eq!(token.capacity(), token.len());
+        }
+    }
+
+    #[test]
+    fn tokens_of_the_last_key_stay_good_until_it_is_purged() {
+        let (_dir, keys) = keys();
+        let ttl = std::time::Duration::from_secs(3600);
+        let old = mint_with(&keys, "u", None);
+        keys.rotate(now(), ttl).unwrap();
+        let verifier = verifier(&keys);
+        let old_identity = verifier.verify(&old, now()).unwrap();
+        assert!(verifier.verify(&mint_with(&keys, "u", None), now()).is_ok());
+        assert_eq!(keys.purge_retired(now().plus(ttl), ttl).unwrap(), 0);
+        assert_eq!(keys.purge_retired(now().plus(ttl + std::time::Duration::from_secs(31)), ttl).unwrap(), 1);
+        verifier.swap_keys(OWN_ISSUER, keys.key_set());
+        assert_eq!(verifier.verify(&old, now()).unwrap_err(), TokenError::UnknownKey);
+        assert!(!verifier.still_trusts(&old_identity));
+    }
+
+    #[test]
+    fn extra_claims_are_checked_before_they_are_kept() {
+        let check = |value: Value, max: usize| check_extra_claims(value.as_object().unwrap(), max);
+        assert_eq!(check(json!({}), 2), Ok(()));
+        assert_eq!(check(json!({"a": "bc"}), 10), Ok(()));
+        assert_eq!(check(json!({"a": "bc"}), 9), Err(ExtraClaimsError::TooLarge(9)));
+        for name in RESERVED_CLAIMS {
+            let extra = Map::from_iter([(name.to_owned(), json!(1))]);
+            assert_eq!(check_extra_claims(&extra, 99), Err(ExtraClaimsError::Reserved(name)));
+        }
+        let nested = |depth| (1..depth).fold(json!({}), |inner, _| json!({ "a": inner }));
+        let (_dir, keys) = keys();
+        assert_eq!(check(nested(json::MAX_DEPTH), 999), Ok(()));
+        let deepest = nested(json::MAX_DEPTH);
+        let token = mint_with(&keys, "u", deepest.as_object());
+        assert!(verifier(&keys).verify(&token, now()).is_ok(), "what passes the check verifies");
+        assert_eq!(check(nested(json::MAX_DEPTH + 1), 999), Err(ExtraClaimsError::TooDeep));
     }
 }

@@ -9,7 +9,6 @@ pub mod json;
 pub mod keys;
 pub mod mint;
 pub mod signing;
-mod signing_files;
 pub mod verify;
 
 #[cfg(test)]

@@ -4,23 +4,19 @@
 //! A change is a new key file first, then one rename of `keys.json`: a crash leaves the state before or after, never one
 //! in between. Files are 0600, directories 0700.
 
+mod files;
+mod own_key;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use p256::SecretKey;
-use p256::pkcs8::{EncodePrivateKey as _, LineEnding};
-use zeroize::Zeroizing;
 
-use super::keys::{KeySet, VerifyingKey};
-use super::signing_files::{self, Entry};
+use self::files::Entry;
+use self::own_key::OwnKey;
+use super::keys::KeySet;
 use crate::clock::{LEEWAY, UnixTime};
 use crate::ids::KeyId;
 
@@ -164,13 +160,13 @@ impl SigningKeys {
     /// # Errors
     /// [`SigningKeysError`]. Keys that are there but unusable are never replaced by new ones.
     pub fn open_managed(dir: &Path, now: UnixTime) -> Result<Self, SigningKeysError> {
-        if !signing_files::exist(dir)? {
+        if !files::exist(dir)? {
             let (current, current_pem) = OwnKey::generate(now, KeyState::Current);
             let (next, next_pem) = OwnKey::generate(now, KeyState::Next);
-            signing_files::create(dir, &[(current.entry(), current_pem), (next.entry(), next_pem)])?;
+            files::create(dir, &[(current.entry(), current_pem), (next.entry(), next_pem)])?;
             tracing::info!(kid = %current.kid, next_kid = %next.kid, "signing keys made");
         }
-        signing_files::clean(dir);
+        files::clean(dir);
         Ok(Self::new(Self::load(dir)?, Source::Managed(dir.to_owned())))
     }
 
@@ -179,8 +175,8 @@ impl SigningKeys {
     /// # Errors
     /// [`SigningKeysError::NoKeys`] when there are none, else as [`Self::open_managed`].
     pub fn read_only(dir: &Path) -> Result<Self, SigningKeysError> {
-        if !signing_files::exist(dir)? {
-            return Err(SigningKeysError::NoKeys(signing_files::directory(dir)));
+        if !files::exist(dir)? {
+            return Err(SigningKeysError::NoKeys(files::directory(dir)));
         }
         Ok(Self::new(Self::load(dir)?, Source::ReadOnly))
     }
@@ -194,7 +190,7 @@ impl SigningKeys {
     pub fn from_files(paths: &[PathBuf]) -> Result<Self, SigningKeysError> {
         let mut keys: Vec<Arc<OwnKey>> = Vec::with_capacity(paths.len());
         for path in paths {
-            let (secret, mode) = signing_files::read_key(path)?;
+            let (secret, mode) = files::read_key(path)?;
             if mode & 0o077 != 0 {
                 tracing::warn!(path = %path.display(), mode = format!("{mode:04o}"), "signing key can be read by others");
             }
@@ -215,20 +211,17 @@ impl SigningKeys {
 
     fn load(dir: &Path) -> Result<Ring, SigningKeysError> {
         let mut keys = Vec::new();
-        for (entry, secret) in signing_files::load(dir)? {
+        for (entry, secret) in files::load(dir)? {
             let mut key = OwnKey::new(&secret, entry.state);
             if key.kid.as_str() != entry.kid {
-                return Err(SigningKeysError::WrongKey {
-                    path: signing_files::key_path(dir, &entry.kid),
-                    found: key.kid,
-                });
+                return Err(SigningKeysError::WrongKey { path: files::key_path(dir, &entry.kid), found: key.kid });
             }
             key.created_at = Some(UnixTime::from_millis(entry.created_at));
             key.activated_at = entry.activated_at.map(UnixTime::from_millis);
             key.retired_at = entry.retired_at.map(UnixTime::from_millis);
             keys.push(Arc::new(key));
         }
-        Ring::new(keys).ok_or_else(|| SigningKeysError::NoKeys(signing_files::directory(dir)))
+        Ring::new(keys).ok_or_else(|| SigningKeysError::NoKeys(files::directory(dir)))
     }
 
     /// Next becomes current, current is retired, a new next is made, retired keys that no token needs are dropped.
@@ -244,7 +237,7 @@ impl SigningKeys {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let ring = self.ring.load_full();
         let (new, pem) = OwnKey::generate(now, KeyState::Next);
-        signing_files::write_key(dir, new.kid.as_str(), &pem)?;
+        files::write_key(dir, new.kid.as_str(), &pem)?;
         let (mut keys, expired) = ring.split_expired(now, token_ttl);
         let mut rotated = RotatedKeys { current: new.kid.clone(), next: new.kid.clone(), retired: new.kid.clone() };
         for key in &mut keys {
@@ -265,6 +258,7 @@ impl SigningKeys {
             *key = Arc::new(changed);
         }
         keys.push(Arc::new(new));
+        // On an error the new file stays: if only the last sync failed, `keys.json` already names it.
         self.replace(dir, keys, &expired)?;
         Ok(rotated)
     }
@@ -286,11 +280,11 @@ impl SigningKeys {
     /// Disk first, then memory, then the files that nothing names any more.
     fn replace(&self, dir: &Path, keys: Vec<Arc<OwnKey>>, gone: &[KeyId]) -> Result<(), SigningKeysError> {
         let entries: Vec<Entry> = keys.iter().map(|key| key.entry()).collect();
-        let ring = Ring::new(keys).ok_or_else(|| SigningKeysError::NoKeys(signing_files::directory(dir)))?;
-        signing_files::write_manifest(dir, &entries)?;
+        let ring = Ring::new(keys).ok_or_else(|| SigningKeysError::NoKeys(files::directory(dir)))?;
+        files::write_manifest(dir, &entries)?;
         self.ring.store(Arc::new(ring));
         for kid in gone {
-            signing_files::remove_key(dir, kid.as_str());
+            files::remove_key(dir, kid.as_str());
         }
         Ok(())
     }
@@ -362,111 +356,5 @@ impl Ring {
     }
 }
 
-/// A key pair of our own.
-///
-/// The private key is held by aws-lc, which overwrites memory it frees.
-pub(super) struct OwnKey {
-    kid: KeyId,
-    pair: Arc<EcdsaKeyPair>,
-    verifying: Arc<VerifyingKey>,
-    /// The encoded header of the tokens it signs.
-    header: Arc<str>,
-    jwk: Arc<str>,
-    state: KeyState,
-    created_at: Option<UnixTime>,
-    activated_at: Option<UnixTime>,
-    retired_at: Option<UnixTime>,
-}
-
-impl OwnKey {
-    #[expect(clippy::expect_used, reason = "a P-256 secret key has a point, a PKCS#8 form and a 43-byte thumbprint")]
-    fn new(secret: &SecretKey, state: KeyState) -> Self {
-        let pkcs8 = secret.to_pkcs8_der().expect("a secret key can be encoded");
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_bytes())
-            .expect("a checked secret key is accepted");
-        let point: &[u8; 65] = pair.public_key().as_ref().try_into().expect("an uncompressed point has 65 bytes");
-        let (x, y) = (URL_SAFE_NO_PAD.encode(&point[1..33]), URL_SAFE_NO_PAD.encode(&point[33..]));
-        // RFC 7638 §3.2: the required members in lexicographic order, without whitespace.
-        let canonical = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
-        let thumbprint = URL_SAFE_NO_PAD.encode(digest(&SHA256, canonical.as_bytes()));
-        let header = format!(r#"{{"alg":"ES256","typ":"JWT","kid":"{thumbprint}"}}"#);
-        let jwk = format!(
-            r#"{{"kty":"EC","crv":"P-256","x":"{x}","y":"{y}","kid":"{thumbprint}","use":"sig","alg":"ES256"}}"#
-        );
-        let kid = KeyId::parse(&thumbprint).expect("base64url is a key id");
-        let verifying = VerifyingKey::es256(Some(kid.clone()), point).expect("a public key is on its curve");
-        Self {
-            kid,
-            verifying: Arc::new(verifying),
-            pair: Arc::new(pair),
-            header: URL_SAFE_NO_PAD.encode(header).into(),
-            jwk: jwk.into(),
-            state,
-            created_at: None,
-            activated_at: None,
-            retired_at: None,
-        }
-    }
-
-    /// A new key and its PKCS#8 form.
-    #[expect(clippy::expect_used, reason = "without randomness nothing is safe; a secret key can be encoded")]
-    fn generate(now: UnixTime, state: KeyState) -> (Self, Zeroizing<String>) {
-        let secret = loop {
-            let mut bytes = Zeroizing::new([0; 32]);
-            aws_lc_rs::rand::fill(&mut *bytes).expect("the system has randomness");
-            // One in 2^32 is zero or not below the order of the curve.
-            if let Ok(secret) = SecretKey::from_slice(&*bytes) {
-                break secret;
-            }
-        };
-        let mut key = Self::new(&secret, state);
-        key.created_at = Some(now);
-        key.activated_at = (state == KeyState::Current).then_some(now);
-        (key, secret.to_pkcs8_pem(LineEnding::LF).expect("a secret key can be encoded"))
-    }
-
-    /// The encoded header of its tokens.
-    pub(super) fn header(&self) -> &str {
-        &self.header
-    }
-
-    /// r and s, 32 bytes each (RFC 7518 §3.4).
-    #[expect(clippy::expect_used, reason = "aws-lc signs with a valid key unless memory runs out, which aborts")]
-    pub(super) fn sign(&self, message: &[u8]) -> impl AsRef<[u8]> + use<> {
-        self.pair.sign(&SystemRandom::new(), message).expect("a valid key signs")
-    }
-
-    fn with_same_key(&self) -> Self {
-        Self {
-            kid: self.kid.clone(),
-            pair: Arc::clone(&self.pair),
-            verifying: Arc::clone(&self.verifying),
-            header: Arc::clone(&self.header),
-            jwk: Arc::clone(&self.jwk),
-            state: self.state,
-            created_at: self.created_at,
-            activated_at: self.activated_at,
-            retired_at: self.retired_at,
-        }
-    }
-
-    fn entry(&self) -> Entry {
-        Entry {
-            kid: self.kid.as_str().to_owned(),
-            state: self.state,
-            created_at: self.created_at.unwrap_or_default().as_millis(),
-            activated_at: self.activated_at.map(UnixTime::as_millis),
-            retired_at: self.retired_at.map(UnixTime::as_millis),
-        }
-    }
-
-    fn info(&self) -> KeyInfo {
-        KeyInfo {
-            kid: self.kid.clone(),
-            state: self.state,
-            created_at: self.created_at,
-            activated_at: self.activated_at,
-            retired_at: self.retired_at,
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

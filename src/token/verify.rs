@@ -245,11 +245,6 @@ impl Verifier {
         }
     }
 
-    /// The algorithms an issuer may use.
-    pub(super) fn algorithms(&self, issuer: IssuerIndex) -> &[Algorithm] {
-        self.issuer(issuer).map_or(&[], |issuer| &issuer.policy.algorithms)
-    }
-
     fn issuer(&self, index: IssuerIndex) -> Option<&Issuer> {
         self.issuers.get(usize::from(index.0))?.as_ref()
     }

@@ -10,7 +10,7 @@ use p256::SecretKey;
 use p256::pkcs8::DecodePrivateKey as _;
 use zeroize::Zeroizing;
 
-use super::signing::{KeyState, SigningKeysError};
+use super::{KeyState, SigningKeysError};
 
 /// One key in `keys.json`. Times are Unix milliseconds.
 #[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
