@@ -6,6 +6,7 @@
 pub mod bearer;
 pub mod cache;
 pub mod json;
+pub mod jwks;
 pub mod keys;
 pub mod mint;
 pub mod signing;
