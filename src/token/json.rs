@@ -273,6 +273,8 @@ impl<'a> Scanner<'a> {
         let mut start = self.at;
         let mut unescaped: Option<String> = None;
         loop {
+            let plain = self.text.as_bytes()[self.at..].iter();
+            self.at += plain.take_while(|&&b| b != b'"' && b != b'\\' && b >= 0x20).count();
             match self.peek().ok_or(JsonError::Syntax)? {
                 b'"' => {
                     let rest = &self.text[start..self.at];
@@ -293,8 +295,7 @@ impl<'a> Scanner<'a> {
                     start = self.at;
                 }
                 // RFC 8259 §7: control characters must be escaped.
-                0..0x20 => return Err(JsonError::Syntax),
-                _ => self.at += 1,
+                _ => return Err(JsonError::Syntax),
             }
         }
     }
