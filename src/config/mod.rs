@@ -24,6 +24,9 @@ mod shape;
 mod units;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;

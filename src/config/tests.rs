@@ -1,0 +1,305 @@
+//! The loader as a whole, on the files in `tests/fixtures/config` and the example that is shipped.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const ADMIN_TOKEN: &str = "fixture-admin-token-0123456789";
+
+/// What stands in fixtures where a secret must not be shown.
+const SHOWN_SECRET: &str = "hunter2-hunter2";
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn environment(name: &str) -> Option<OsString> {
+    match name {
+        "FIXTURE_ADMIN_TOKEN" => Some(format!("{ADMIN_TOKEN}\n").into()),
+        "FIXTURE_SHORT" => Some(SHOWN_SECRET.into()),
+        "FIXTURE_SPACES" => Some(format!("{SHOWN_SECRET} {SHOWN_SECRET}").into()),
+        _ => None,
+    }
+}
+
+fn parse(text: &str) -> Result<Config, Faults> {
+    Config::parse_in(text, "config.toml", &root().join("tests/fixtures/config/valid"), environment)
+}
+
+/// The fixtures of `kind`: name and text, in the order of their names. There is at least one.
+fn fixtures(kind: &str) -> Vec<(PathBuf, String)> {
+    let directory = root().join("tests/fixtures/config").join(kind);
+    let mut paths = fs::read_dir(&directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect::<Vec<_>>();
+    paths.sort();
+    assert!(!paths.is_empty(), "no fixtures in {}", directory.display());
+    paths.into_iter().map(|path| (path.clone(), fs::read_to_string(&path).unwrap())).collect()
+}
+
+/// `text` with the machine's own directory taken out.
+fn portable(text: &str) -> String {
+    text.replace(&root().join("tests/fixtures/config/invalid").display().to_string(), "DIR")
+}
+
+#[test]
+fn valid_fixtures_load() {
+    for (path, text) in fixtures("valid") {
+        let config = parse(&text);
+        assert!(config.is_ok(), "{}:\n{}", path.display(), config.unwrap_err());
+    }
+}
+
+/// To write the expectations anew, run with `BLESS=1` and look at the difference.
+#[test]
+fn invalid_fixtures_have_exactly_their_faults() {
+    for (path, text) in fixtures("invalid") {
+        let faults = Config::parse_in(&text, "config.toml", path.parent().unwrap(), environment).unwrap_err();
+        let shown = portable(&format!("{faults}\n"));
+        assert!(!shown.contains(SHOWN_SECRET), "{} shows a secret:\n{shown}", path.display());
+        let expected_path = path.with_extension("txt");
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(&expected_path, &shown).unwrap();
+        }
+        let expected = fs::read_to_string(&expected_path).unwrap_or_default();
+        assert_eq!(shown, expected, "{}", path.display());
+    }
+}
+
+#[test]
+fn five_faults_of_five_kinds_are_all_reported_with_their_places() {
+    let text = fs::read_to_string(root().join("tests/fixtures/config/invalid/five_kinds.toml")).unwrap();
+    let places = parse(&text).unwrap_err().into_iter().map(|fault| fault.position.unwrap()).collect::<Vec<_>>();
+    let expected = [(3, 1), (4, 11), (9, 16), (17, 12), (21, 8)];
+    assert_eq!(places, expected.map(|(line, column)| Position { line, column }));
+}
+
+#[test]
+fn the_shipped_example_loads() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.toml");
+    fs::copy(root().join("config.example.toml"), &path).unwrap();
+    fs::create_dir(directory.path().join("secrets")).unwrap();
+    fs::write(directory.path().join("secrets/admin-token"), format!("{ADMIN_TOKEN}\n")).unwrap();
+    let config = Config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.admin.unwrap().token.expose(), ADMIN_TOKEN);
+    assert_eq!(config.server.certificates[0].chain, directory.path().join("tls/fullchain.pem"));
+    assert_eq!(config.store.path, directory.path().join("data"));
+    assert_eq!(config.routes.len(), 3);
+}
+
+/// The setting in a line of comment that starts with `# ` and then has a key or a header.
+fn commented_setting(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("# ")?;
+    let (key, value) = rest.split_at(rest.find(|c: char| !matches!(c, 'a'..='z' | '0'..='9' | '_'))?);
+    (rest.starts_with('[') || (!key.is_empty() && value.starts_with(" = "))).then_some(rest)
+}
+
+#[test]
+fn what_the_example_leaves_out_in_comments_is_valid_too() {
+    // A line that starts with `# ` and then a key or a header is an example of a setting.
+    let text = fs::read_to_string(root().join("config.example.toml")).unwrap();
+    let all = text.lines().map(|line| commented_setting(line).unwrap_or(line)).collect::<Vec<_>>().join("\n");
+    assert!(all.contains("\n[[trusted_issuer]]\n") && all.contains("\nconnections = 10000"));
+    let all = all.replace("file:secrets/admin-token", "env:FIXTURE_ADMIN_TOKEN");
+    assert!(parse(&all).is_ok(), "{}", parse(&all).unwrap_err());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_fault() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.toml");
+    let shown = |path: &Path| Config::load(path).unwrap_err().to_string().replace(&path.display().to_string(), "FILE");
+    assert_eq!(shown(&path), "FILE: cannot read the configuration: no such file\n1 fault");
+    assert_eq!(shown(directory.path()), "FILE: cannot read the configuration: it is a directory\n1 fault");
+    fs::write(&path, b"[server]\nlisten = \"\xff\"\n").unwrap();
+    assert_eq!(shown(&path), "FILE:2:11: the file is not UTF-8 from here on\n1 fault");
+}
+
+#[test]
+fn defaults_are_those_of_the_documentation() {
+    let text = fs::read_to_string(root().join("tests/fixtures/config/valid/minimal.toml")).unwrap();
+    let mut json = parse(&text).unwrap().to_redacted_json();
+    let workers = json["server"]["workers"].take();
+    assert_eq!(workers, std::thread::available_parallelism().unwrap().get());
+    let path = json["store"]["path"].take();
+    assert_eq!(path, root().join("tests/fixtures/config/valid/data").display().to_string());
+    let expected = serde_json::json!({
+        "server": { "listen": ["127.0.0.1:0"], "workers": null, "trusted_proxies": [], "drain_timeout": "30s" },
+        "auth": {
+            "prefix": "/auth", "user_header": "x-user-id", "session_header": "x-session-id", "strip_headers": [],
+        },
+        "store": { "path": null },
+        "limits": {
+            "connections": 10000, "connections_per_address": 1024, "tls_handshake_timeout": "10s",
+            "header_timeout": "10s", "idle_timeout": "1m", "body_idle_timeout": "30s", "header_count": 100,
+            "header_bytes": "32KiB", "uri_bytes": "8KiB", "body_bytes": "1GiB", "http2_streams": 128,
+            "http2_resets": 64, "token_bytes": "8KiB", "token_cache_bytes": "64MiB",
+            "refreshes_per_session": "60/1m", "refreshes_per_address": "600/1m",
+        },
+        "log": { "level": "info", "format": "auto", "access": "all" },
+        "trusted_issuer": [],
+        "upstream": { "echo": {
+            "servers": ["http://127.0.0.1:8080"], "connect_timeout": "5s", "response_timeout": "1m",
+            "body_idle_timeout": "1m", "keep_alive_timeout": "55s", "keep_alive_connections": 128,
+        } },
+        "route": [{
+            "name": "/", "path": "/", "upstream": "echo", "auth": "public", "forward_token": false, "allow_path": [],
+        }],
+    });
+    assert_eq!(json, expected);
+}
+
+#[test]
+fn session_and_issuer_defaults_are_those_of_the_documentation() {
+    let text = "server.listen = ['[::1]:0']\n\
+        session = { issuer = 'a', audience = 'b' }\n\
+        admin.token = 'env:FIXTURE_ADMIN_TOKEN'\n\
+        upstream.u.servers = ['http://u']\n\
+        trusted_issuer = [{ issuer = 'c', audience = ['d'], jwks_file = '/k' }]\n\
+        route = [{ path = '/p', upstream = 'u' }]\n";
+    let json = parse(text).unwrap_or_else(|faults| panic!("{faults}")).to_redacted_json();
+    let session = serde_json::json!({
+        "issuer": "a", "audience": "b", "access_token_ttl": "1h", "idle_timeout": "never", "max_lifetime": "never",
+        "max_per_user": "unlimited", "refresh_grace": "10s",
+    });
+    assert_eq!(json["session"], session);
+    assert_eq!(json["admin"], serde_json::json!({ "listen": "127.0.0.1:9443", "token": "[redacted]" }));
+    let issuer = serde_json::json!({
+        "issuer": "c", "audience": ["d"], "jwks_file": "/k", "algorithms": ["ES256"], "session_claim": "sid",
+        "max_token_lifetime": "1d", "refresh_interval": "5m", "cooldown": "10s",
+    });
+    assert_eq!(json["trusted_issuer"][0], issuer);
+    assert_eq!(json["upstream"]["u"]["servers"][0], "http://u:80");
+    assert_eq!(json["route"][0]["auth"], "required");
+}
+
+#[test]
+fn a_shown_configuration_reads_back_as_itself() {
+    for (path, text) in fixtures("valid") {
+        let json = parse(&text).unwrap().to_redacted_json();
+        let shown = toml::to_string(&json).unwrap();
+        assert!(!shown.contains(ADMIN_TOKEN), "{}", path.display());
+        let again = parse(&shown.replace("[redacted]", "env:FIXTURE_ADMIN_TOKEN"));
+        let again = again.unwrap_or_else(|faults| panic!("{}:\n{shown}\n{faults}", path.display()));
+        assert_eq!(again.to_redacted_json(), json, "{}", path.display());
+    }
+}
+
+#[test]
+fn every_key_of_every_table_is_read() {
+    let text = fs::read_to_string(root().join("tests/fixtures/config/valid/everything.toml")).unwrap();
+    let config = parse(&text).unwrap();
+    // Arrays and names hold one shape each: `route[1].path` is `route.path`, `upstream.orders.servers` is
+    // `upstream.NAME.servers`.
+    let read = config
+        .source
+        .key_paths()
+        .map(|path| {
+            let path = path.split('[').enumerate().map(|(index, part)| match index {
+                0 => part,
+                _ => part.split_once(']').map_or(part, |(_, rest)| rest),
+            });
+            path.collect::<String>().replace("upstream.orders.", "upstream.NAME.")
+        })
+        .collect::<std::collections::BTreeSet<_>>();
+    for shape in shape::ALL {
+        for key in shape.keys {
+            let table = shape.title.trim_matches(['[', ']']);
+            let path = if std::ptr::eq(shape, &shape::ROOT) { (*key).to_owned() } else { format!("{table}.{key}") };
+            assert!(read.contains(&path), "{path} is a known key that nobody reads, or everything.toml lacks it");
+        }
+    }
+}
+
+#[test]
+fn a_later_check_can_blame_the_right_line() {
+    let text = fs::read_to_string(root().join("tests/fixtures/config/valid/everything.toml")).unwrap();
+    let config = parse(&text).unwrap();
+    let fault = config.fault_at("server.tls.certificate[1].key", String::from("server.tls.certificate 2: key x"));
+    assert_eq!(fault.to_string(), "config.toml:14:7: server.tls.certificate 2: key x");
+    let line = |path| config.source.position(path).map(|position| position.line);
+    assert_eq!(line("route[1].upstream"), Some(107));
+    assert_eq!(line("route[1].auth"), line("route[1]"), "left out: its table is blamed");
+    assert_eq!(line("nothing.at.all"), None);
+}
+
+#[test]
+fn a_fault_is_flat_json() {
+    let position = Some(Position { line: 3, column: 5 });
+    let mut fault = Fault { file: String::from("a.toml"), position, message: String::from("x") };
+    let json = serde_json::to_value(&fault).unwrap();
+    assert_eq!(json, serde_json::json!({ "file": "a.toml", "line": 3, "column": 5, "message": "x" }));
+    fault.position = None;
+    assert_eq!(serde_json::to_value(&fault).unwrap(), serde_json::json!({ "file": "a.toml", "message": "x" }));
+}
+
+#[test]
+fn lines_are_counted_the_same_with_a_mark_and_with_carriage_returns() {
+    let faults = parse("\u{feff}x = 1\r\n\r\ny = 2\r\n").unwrap_err().to_string();
+    let places = faults.lines().filter(|line| line.contains("unknown key")).map(|line| &line[..15]).collect::<Vec<_>>();
+    assert_eq!(places, ["config.toml:1:1", "config.toml:3:1"]);
+}
+
+/// A file with any of its values replaced by something else.
+fn mutated() -> impl Strategy<Value = String> {
+    let everything = fs::read_to_string(root().join("tests/fixtures/config/valid/everything.toml")).unwrap();
+    let lines = everything.lines().map(str::to_owned).collect::<Vec<_>>();
+    let value = prop_oneof![
+        Just(String::new()),
+        "\\PC{0,12}",
+        "\"\\PC{0,12}\"",
+        "-?[0-9]{1,22}",
+        "\"[0-9]{0,21}(ms|s|m|h|d|B|KiB|/1m)?\"",
+        "\"[/%.a-z0-9;*]{0,10}\"",
+        "\"https?://[\\[\\]:@/a-z0-9.]{0,12}\"",
+        Just(String::from("[]")),
+        Just(String::from("{}")),
+        Just(String::from("[[\"é\"], 0]")),
+        Just(String::from("nan")),
+    ];
+    let changes = prop::collection::vec((0..lines.len(), value, 0..4_u8), 1..6);
+    changes.prop_map(move |changes| {
+        let mut lines = lines.clone();
+        for (index, value, kind) in changes {
+            let key = lines[index].split(" = ").next().unwrap_or_default().to_owned();
+            lines[index] = match kind {
+                0 => value,
+                1 => format!("{value} = {value}"),
+                _ => format!("{key} = {value}"),
+            };
+        }
+        lines.join("\n")
+    })
+}
+
+/// Whether `text` is a configuration or not: its faults have places inside it.
+fn judge(text: &str) {
+    if let Err(faults) = parse(text) {
+        assert_ne!(faults.iter().count(), 0);
+        for fault in &faults {
+            let position = fault.position.unwrap_or(Position { line: 1, column: 1 });
+            let lines = text.split('\n').count();
+            assert!((1..=lines).contains(&position.line) && position.column >= 1, "{fault}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in "[\\PC\n]{0,200}") {
+        judge(&text);
+    }
+
+    #[test]
+    fn no_slip_in_a_real_file_panics(text in mutated()) {
+        // Files named at random are not read: one could be a device.
+        judge(&text.replace("file:../secrets/admin-token", "env:FIXTURE_ADMIN_TOKEN").replace("file:", "file-"));
+    }
+}
