@@ -44,7 +44,7 @@ impl Check<'_> {
     /// The admin listener never answers on a public address.
     fn listeners(&self) {
         let Some(admin) = &self.config.admin else { return };
-        if !self.sound(&["admin", "server.listen"]) {
+        if !self.sound(&["admin.listen", "server.listen"]) {
             return;
         }
         for public in &self.config.server.listen {
@@ -224,7 +224,8 @@ impl Check<'_> {
         let under_prefix = below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if under_prefix && self.sound(&["auth.prefix"]) {
             let message = format_args!(
-                "route {:?}: path {:?} lies under auth.prefix {prefix:?}, which is kept for the gateway's own endpoints",
+                "route {:?}: path {:?} lies under auth.prefix {prefix:?}, which is kept for the gateway's own \
+                 endpoints",
                 route.name, route.path
             );
             self.fault(&path, message);

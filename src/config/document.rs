@@ -85,14 +85,15 @@ impl Document {
         found.faults.push((fault, cause));
     }
 
-    /// Whether a fault of `path` itself or of something inside it is known.
+    /// Whether a fault of `path` itself, of something inside it or of a table around it is known.
     ///
     /// Its value is then a stand-in, and comparing it with others would only find faults that are none.
     pub(super) fn faulty(&self, path: &str) -> bool {
-        let found = self.found.borrow();
+        let faulty = &self.found.borrow().faulty;
         // All that begin alike stand beside each other.
-        let mut alike = found.faulty.range(path.to_owned()..).map_while(|faulty| faulty.strip_prefix(path));
-        alike.any(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        let mut inside = faulty.range(path.to_owned()..).map_while(|faulty| faulty.strip_prefix(path));
+        let mut around = path.match_indices(['.', '[']).map(|(end, _)| &path[..end]);
+        inside.any(|rest| rest.is_empty() || rest.starts_with(['.', '['])) || around.any(|path| faulty.contains(path))
     }
 
     /// Notes a fault of the value of `path` that shows only beside other values, at the place of `path`, or of its
@@ -195,10 +196,11 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_inside_makes_the_whole_faulty() {
+    fn a_fault_counts_for_what_is_around_and_inside() {
         let document = Document::new("", "f", Path::new(""), |_| None);
         document.fault("route[1].path", 0, Cause::Present, "x");
         assert!(document.faulty("route[1].path") && document.faulty("route[1]") && document.faulty("route"));
+        assert!(document.faulty("route[1].path.x") && document.faulty("route[1].path[0]"));
         assert!(!document.faulty("route[1].pat") && !document.faulty("route[0]") && !document.faulty("rout"));
     }
 }
