@@ -21,8 +21,8 @@ pub struct Position {
 pub struct Fault {
     /// The configuration file, as it was named by whoever asked for it.
     pub file: String,
-    /// Where in it; `None` when the file as a whole is meant, for instance because it cannot be read. As JSON the members
-    /// `line` and `column` stand beside the others, or are absent.
+    /// Where in it; `None` when the file as a whole is meant, for instance because it cannot be read. As JSON the
+    /// members `line` and `column` stand beside the others, or are absent.
     #[serde(flatten)]
     pub position: Option<Position>,
     /// What is wrong and what was expected instead.

@@ -1,7 +1,7 @@
 //! The configuration: one TOML file, checked whole before anything is bound.
 //!
-//! [`Config`] holds typed and checked values only. [`Config::load`] reads every value of the file before it gives up, so
-//! that all faults are reported at once, each with line, column and what was expected. From the text inwards:
+//! [`Config`] holds typed and checked values only. [`Config::load`] reads every value of the file before it gives up,
+//! so that all faults are reported at once, each with line, column and what was expected. From the text inwards:
 //!
 //! - `file` puts a `Config` together from the sections: `server`, `session`, `limits` and `route`;
 //! - `reader` reads one key of one table, with `shape` (which keys there are), `units`, `names` and `nearest`;
@@ -70,7 +70,7 @@ pub struct Config {
 /// `[server]`
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// `listen`: at least one.
+    /// `listen`: at least one. Port 0 lets the system pick a free one.
     pub listen: Vec<SocketAddr>,
     /// `workers`: serving threads; `"auto"` is one per core this process may use.
     pub workers: NonZeroUsize,
@@ -78,7 +78,7 @@ pub struct Server {
     pub trusted_proxies: Vec<IpNet>,
     /// `[[server.tls.certificate]]`: empty means plain HTTP. The first is used when no name fits.
     pub certificates: Vec<Certificate>,
-    /// `drain_timeout`: how long requests in flight may take once a stop was asked for.
+    /// `drain_timeout`: how long requests in flight may take once a stop was asked for, 30 s by default.
     pub drain_timeout: Duration,
 }
 
@@ -96,7 +96,7 @@ pub struct Certificate {
 pub struct Admin {
     /// `listen`, `127.0.0.1:9443` by default.
     pub listen: SocketAddr,
-    /// `token`
+    /// `token`: 16 bytes or more of visible ASCII, from `file:PATH` or `env:NAME`.
     pub token: Secret,
 }
 
@@ -144,44 +144,47 @@ pub struct Session {
 /// `[store]`
 #[derive(Clone, Debug)]
 pub struct Store {
-    /// `path`: the embedded store's directory.
+    /// `path`: the embedded store's directory, `data` beside the file by default.
     pub path: PathBuf,
 }
 
 /// `[limits]`: each always there, each with a default.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// `connections`: open client connections of the whole process.
+    /// `connections`: open client connections of the whole process, 10000 by default.
     pub connections: NonZeroUsize,
-    /// `connections_per_address`: open client connections of one address (IPv6: one /64).
+    /// `connections_per_address`: open client connections of one address (IPv6: one /64), 1024 by default.
     pub connections_per_address: NonZeroUsize,
-    /// `tls_handshake_timeout`: from accept to the end of the handshake.
+    /// `tls_handshake_timeout`: from accept to the end of the handshake, 10 s by default.
     pub tls_handshake_timeout: Duration,
-    /// `header_timeout`: from the first byte of a request to the end of its header; and for the first byte of a connection.
+    /// `header_timeout`: from the first byte of a request to the end of its header; and for the first byte of a
+    /// connection. 10 s by default.
     pub header_timeout: Duration,
-    /// `idle_timeout`: between two requests of a connection.
+    /// `idle_timeout`: between two requests of a connection, 60 s by default.
     pub idle_timeout: Duration,
     /// `body_idle_timeout`: between two pieces of a request body, and for a client that does not take its response.
+    /// 30 s by default.
     pub body_idle_timeout: Duration,
-    /// `header_count`
+    /// `header_count`: fields of a request, 100 by default, at most 16384.
     pub header_count: NonZeroUsize,
-    /// `header_bytes`: request line and header together; HTTP/2: the decoded list.
+    /// `header_bytes`: request line and header together; HTTP/2: the decoded list. 8 KiB to 16 MiB,
+    /// 32 KiB by default.
     pub header_bytes: NonZeroUsize,
-    /// `uri_bytes`
+    /// `uri_bytes`: 8 KiB by default, at most 65534 and no more than `header_bytes`.
     pub uri_bytes: NonZeroUsize,
-    /// `body_bytes` of one request; `None` is `"unlimited"`.
+    /// `body_bytes` of one request, 1 GiB by default; `None` is `"unlimited"`.
     pub body_bytes: Option<NonZeroU64>,
-    /// `http2_streams`: concurrent requests of one HTTP/2 connection.
+    /// `http2_streams`: concurrent requests of one HTTP/2 connection, 128 by default, at most 65535.
     pub http2_streams: NonZeroU32,
-    /// `http2_resets`: streams a client may reset before their answer before the connection is closed.
+    /// `http2_resets`: streams a client may reset before their answer before the connection is closed, 64 by default.
     pub http2_resets: NonZeroUsize,
-    /// `token_bytes`: the longest access token that is looked at.
+    /// `token_bytes`: the longest access token that is looked at, 8 KiB by default, no more than `header_bytes`.
     pub token_bytes: NonZeroUsize,
-    /// `token_cache_bytes`: verified tokens kept, all workers together.
+    /// `token_cache_bytes`: verified tokens kept, all workers together, 64 MiB by default.
     pub token_cache_bytes: NonZeroUsize,
-    /// `refreshes_per_session`; `None` is `"unlimited"`.
+    /// `refreshes_per_session`, 60 in a minute by default; `None` is `"unlimited"`.
     pub refreshes_per_session: Option<Rate>,
-    /// `refreshes_per_address`; `None` is `"unlimited"`.
+    /// `refreshes_per_address`, 600 in a minute by default; `None` is `"unlimited"`.
     pub refreshes_per_address: Option<Rate>,
 }
 
@@ -199,9 +202,9 @@ pub struct Rate {
 pub struct Log {
     /// `level`: a tracing filter, `info` by default.
     pub level: String,
-    /// `format`
+    /// `format`, `"auto"` by default.
     pub format: LogFormat,
-    /// `access`
+    /// `access`, `"all"` by default.
     pub access: AccessLog,
 }
 
@@ -291,9 +294,9 @@ pub struct Origin {
 /// `[[route]]`
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// `name`, by default its host and path: for logs and metrics.
+    /// `name`, by default its host and path: for logs and metrics. Only given names are unique.
     pub name: Arc<str>,
-    /// `host`, lower case, without port and trailing dot; `None` is any.
+    /// `host`, lower case, without port and trailing dot, an IPv6 address in brackets; `None` is any.
     pub host: Option<String>,
     /// `path`: canonical, starts with `/`; a slash at its end is dropped (but for `/` itself).
     pub path: String,
@@ -301,7 +304,7 @@ pub struct Route {
     pub methods: Vec<Method>,
     /// `upstream`: index into [`Config::upstreams`].
     pub upstream: usize,
-    /// `auth`
+    /// `auth`, `"required"` by default.
     pub access: Access,
     /// `forward_token`: leave the client's `Authorization` in the request.
     pub forward_token: bool,

@@ -2,8 +2,8 @@
 
 /// The one of `words` that `word` was most likely meant to be.
 ///
-/// Case, `-` and `_` do not count, so that `idleTimeout` finds `idle_timeout`. A third of the letters may be wrong: with
-/// more than that a suggestion confuses more than it helps.
+/// Case, `-` and `_` do not count, so that `idleTimeout` finds `idle_timeout`. A third of the letters may be wrong:
+/// with more than that a suggestion confuses more than it helps.
 pub(super) fn nearest<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     let folded = fold(word);
     let most = (folded.chars().count() / 3).max(1);

@@ -1,7 +1,7 @@
 //! Tables of a configuration file, read one key at a time.
 //!
-//! A value at fault is noted in the [`Document`] and read as `None`; whoever asked puts a stand-in in its place and goes
-//! on, so that all faults are found in one run. A `Config` made with stand-ins is never handed out.
+//! A value at fault is noted in the [`Document`] and read as `None`; whoever asked puts a stand-in in its place and
+//! goes on, so that all faults are found in one run. A `Config` made with stand-ins is never handed out.
 
 use std::fmt::Display;
 use std::sync::LazyLock;

@@ -159,7 +159,8 @@ fn secret(value: &Value<'_>) -> Option<Secret> {
 }
 
 fn read_bounded(path: &Path) -> Result<String, String> {
-    let mut text = String::new();
+    // As large as it can get: growing would leave copies behind in memory.
+    let mut text = String::with_capacity(MOST_SECRET_BYTES as usize + 1);
     let read = File::open(path).and_then(|file| file.take(MOST_SECRET_BYTES + 1).read_to_string(&mut text));
     // Its memory is cleared also when it is refused.
     let text = Secret::new(text);

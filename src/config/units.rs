@@ -130,7 +130,7 @@ fn show(value: u64, units: &[(&str, u64)]) -> String {
     text
 }
 
-/// In the form that [`parse_rate`] reads.
+/// As the file writes it, such as `60/1m`.
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.count, show_duration(self.period))
@@ -215,7 +215,7 @@ mod tests {
 
         #[test]
         fn no_text_panics(text in "\\PC*") {
-            let _: (Result<_, _>, Result<_, _>, Result<_, _>) = (parse_duration(&text), parse_size(&text), parse_rate(&text));
+            drop((parse_duration(&text), parse_size(&text), parse_rate(&text)));
         }
     }
 }
