@@ -1,8 +1,23 @@
 //! Portcullis: a reverse-proxy authentication gateway.
+//!
+//! The rooms in reading order; each imports only those before it.
+//!
+//! - [`ids`], [`clock`]: identifiers that carry their checks, and time.
+//! - [`path`]: which spellings of a path have one reading.
+//! - [`config`]: the TOML file, checked whole.
+//! - [`token`]: access tokens: taken from a request, verified, remembered, minted.
+//! - [`revocation`]: ended sessions and users.
+//! - [`session`]: sign-in, refresh, end; the rules once, the stores beneath.
+//! - [`route`], [`headers`]: where a request goes, and what of its header does.
+//! - [`reject`]: every refusal and its status.
+
 pub mod clock;
 pub mod config;
+pub mod headers;
 pub mod ids;
 pub mod path;
+pub mod reject;
 pub mod revocation;
+pub mod route;
 pub mod session;
 pub mod token;

@@ -350,3 +350,29 @@ impl std::fmt::Debug for Secret {
         f.write_str("[redacted]")
     }
 }
+
+impl Session {
+    /// What stands in for `[session]` when there is none: nothing is signed under it.
+    pub fn unused() -> Self {
+        Self {
+            issuer: String::new(),
+            audience: String::new(),
+            access_token_ttl: Duration::from_secs(3600),
+            idle_timeout: None,
+            max_lifetime: None,
+            max_per_user: None,
+            refresh_grace: Duration::from_secs(10),
+            signing_keys: Vec::new(),
+            refresh_keys: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// The longest any accepted access token may live: how long a revocation made by hand must be kept.
+    pub fn longest_token_lifetime(&self) -> Duration {
+        let own = self.session.iter().map(|session| session.access_token_ttl);
+        let trusted = self.trusted_issuers.iter().map(|issuer| issuer.max_token_lifetime);
+        own.chain(trusted).max().unwrap_or(Duration::from_secs(3600))
+    }
+}

@@ -1,0 +1,333 @@
+//! Which header fields cross the gateway, and what it writes itself.
+//!
+//! The rules work on names and bytes, so that every carrier of a request (HTTP/1.1, HTTP/2) obeys the same ones. The
+//! order is part of them: what `Connection` names goes first, then what a client may not say, and the identity is written
+//! last, so that nothing a client sends can remove or precede it.
+
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::token::Identity;
+
+/// `X-Forwarded-For`
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// `X-Forwarded-Proto`
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// `X-Forwarded-Host`
+pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// `X-Request-Id`
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// `traceparent` (W3C Trace Context)
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Our name in `Via` (RFC 9110 §7.6.3: a pseudonym is allowed).
+const VIA: HeaderValue = HeaderValue::from_static("1.1 portcullis");
+const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2 portcullis");
+
+/// What becomes of a client's field.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fate {
+    /// Reaches the upstream.
+    Keep,
+    /// Never reaches it.
+    Drop,
+    /// Reaches it from a trusted proxy only.
+    KeepFromProxy,
+    /// Reaches it when the route forwards tokens.
+    Authorization,
+    /// Reaches it unless the route is restricted to some methods.
+    MethodOverride,
+}
+
+/// The configured part of the rules.
+#[derive(Clone, Debug)]
+pub struct HeaderPolicy {
+    user: HeaderName,
+    session: HeaderName,
+    strip: Vec<HeaderName>,
+}
+
+impl HeaderPolicy {
+    /// `user` and `session` are written by us; `strip` are more names no client may send.
+    pub fn new(user: HeaderName, session: HeaderName, strip: Vec<HeaderName>) -> Self {
+        Self { user, session, strip }
+    }
+
+    /// What becomes of a field of this name (in lower case).
+    pub fn fate(&self, name: &str) -> Fate {
+        // Backends fold `_`, `.` and more to `-` (CGI, WSGI, PHP): `X_User_Id` would arrive as `X-User-Id`.
+        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            return Fate::Drop;
+        }
+        if self.is_identity(name) {
+            return Fate::Drop;
+        }
+        match name {
+            // Hop by hop (RFC 9110 §7.6.1) and framing, which we decide (RFC 9112 §6).
+            "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+            | "content-length" => Fate::Drop,
+            // Answered here: the body is asked for when the upstream takes it.
+            "expect" => Fate::Drop,
+            // CGI turns `Proxy` into HTTP_PROXY, which HTTP clients inside the backend obey.
+            "proxy" => Fate::Drop,
+            // Said by whoever saw the client; nobody but us did.
+            "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => Fate::KeepFromProxy,
+            "x-real-ip" | "x-client-ip" | "x-cluster-client-ip" | "true-client-ip" | "client-ip" => Fate::Drop,
+            "authorization" => Fate::Authorization,
+            "x-http-method-override" | "x-http-method" | "x-method-override" => Fate::MethodOverride,
+            _ if name.starts_with("x-forwarded-")
+                || name.starts_with("x-original-")
+                || name.starts_with("x-rewrite-") =>
+            {
+                Fate::Drop
+            }
+            _ => Fate::Keep,
+        }
+    }
+
+    fn is_identity(&self, name: &str) -> bool {
+        self.user == name || self.session == name || self.strip.iter().any(|strip| strip == name)
+    }
+
+    /// Whether a trailer field of this name may pass (RFC 9110 §6.5.1: never framing, routing, authentication).
+    pub fn trailer_may_pass(&self, name: &str) -> bool {
+        self.fate(name) == Fate::Keep
+            && !matches!(name, "host" | "cookie" | "set-cookie" | "via" | "content-type" | "content-encoding")
+    }
+}
+
+/// What is known of the client's side of a connection; made once for each.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The other end of the socket.
+    pub address: IpAddr,
+    /// Whether it is one of `trusted_proxies`.
+    pub trusted: bool,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+    forwarded_for: HeaderValue,
+    forwarded: HeaderValue,
+}
+
+impl Peer {
+    /// `address` with an IPv4 client on an IPv6 socket already turned into IPv4.
+    pub fn new(address: IpAddr, trusted: bool, tls: bool) -> Self {
+        let text = address.to_string();
+        let proto = if tls { "https" } else { "http" };
+        // RFC 7239 §6: an IPv6 address is bracketed and quoted.
+        let node = if address.is_ipv6() { format!("\"[{text}]\"") } else { text.clone() };
+        Self {
+            address,
+            trusted,
+            tls,
+            forwarded_for: ascii(&text),
+            forwarded: ascii(&format!("for={node};proto={proto}")),
+        }
+    }
+
+    /// `https` or `http`
+    pub fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
+    }
+}
+
+#[expect(clippy::expect_used, reason = "only called with the digits, dots, colons and words of an address")]
+fn ascii(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("an address is visible ASCII")
+}
+
+/// What a request asks of its header besides the configured rules.
+#[derive(Clone, Copy, Debug)]
+pub struct Forwarding<'a> {
+    /// The client's side.
+    pub peer: &'a Peer,
+    /// `Authorization` stays.
+    pub forward_token: bool,
+    /// Method overrides go.
+    pub restricts_methods: bool,
+    /// The request came over HTTP/2.
+    pub http2: bool,
+    /// Who is calling, when that is known.
+    pub identity: Option<&'a Identity>,
+}
+
+/// Turns the header of a client's request into the one the upstream gets, but for `Host`, which is the carrier's to set.
+///
+/// Identity is written last.
+pub fn to_upstream(headers: &mut HeaderMap, policy: &HeaderPolicy, host: &HeaderValue, forwarding: &Forwarding<'_>) {
+    let peer = forwarding.peer;
+    let trailers = TrailerTerms::read(headers, policy);
+    remove_connection_tokens(headers);
+    let mut gone = Vec::new();
+    for name in headers.keys() {
+        let keep = match policy.fate(name.as_str()) {
+            Fate::Keep => true,
+            Fate::Drop => false,
+            Fate::KeepFromProxy => peer.trusted,
+            Fate::Authorization => forwarding.forward_token,
+            Fate::MethodOverride => !forwarding.restricts_methods,
+        };
+        if !keep {
+            gone.push(name.clone());
+        }
+    }
+    for name in gone {
+        // `remove` takes every value of the name.
+        headers.remove(name);
+    }
+
+    headers.append(header::VIA, if forwarding.http2 { VIA_HTTP2 } else { VIA });
+    if peer.trusted {
+        append_forwarding(headers, host, peer);
+    } else {
+        headers.insert(X_FORWARDED_FOR, peer.forwarded_for.clone());
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(peer.scheme()));
+        headers.insert(X_FORWARDED_HOST, host.clone());
+        headers.insert(header::FORWARDED, peer.forwarded.clone());
+    }
+    trailers.write(headers);
+    if let Some(identity) = forwarding.identity {
+        headers.insert(policy.user.clone(), identity.user_header.clone());
+        headers.insert(policy.session.clone(), identity.session_header.clone());
+    }
+}
+
+/// What the two ends said of trailers (RFC 9110 §6.6.2, §10.1.4): hop-by-hop, so said anew to the upstream.
+struct TrailerTerms {
+    /// The client takes trailers in the response.
+    accepted: bool,
+    /// The names it will send that may pass.
+    announced: Option<HeaderValue>,
+}
+
+impl TrailerTerms {
+    fn read(headers: &HeaderMap, policy: &HeaderPolicy) -> Self {
+        let is_trailers = |token: &[u8]| token.trim_ascii().eq_ignore_ascii_case(b"trailers");
+        let accepted =
+            headers.get_all(header::TE).iter().any(|te| te.as_bytes().split(|b| *b == b',').any(is_trailers));
+        let names: Vec<&str> = headers
+            .get_all(header::TRAILER)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .filter(|name| policy.trailer_may_pass(&name.to_ascii_lowercase()))
+            .collect();
+        let announced = if names.is_empty() { None } else { HeaderValue::from_str(&names.join(", ")).ok() };
+        Self { accepted, announced }
+    }
+
+    fn write(self, headers: &mut HeaderMap) {
+        if self.accepted {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        }
+        if let Some(announced) = self.announced {
+            headers.insert(header::TRAILER, announced);
+        }
+    }
+}
+
+/// Behind a trusted proxy: its list goes on with its own address, its word on scheme and host stands.
+fn append_forwarding(headers: &mut HeaderMap, host: &HeaderValue, peer: &Peer) {
+    let chain = match joined(headers, &X_FORWARDED_FOR) {
+        Some(before) => HeaderValue::from_bytes(&[&before[..], b", ", peer.forwarded_for.as_bytes()].concat()).ok(),
+        None => None,
+    };
+    headers.insert(X_FORWARDED_FOR, chain.unwrap_or_else(|| peer.forwarded_for.clone()));
+    if headers.get_all(&X_FORWARDED_PROTO).iter().count() != 1 {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(peer.scheme()));
+    }
+    if headers.get_all(&X_FORWARDED_HOST).iter().count() != 1 {
+        headers.insert(X_FORWARDED_HOST, host.clone());
+    }
+    headers.append(header::FORWARDED, peer.forwarded.clone());
+}
+
+/// All values of a list field as one (RFC 9110 §5.3).
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let mut values = headers.get_all(name).iter();
+    let mut all = values.next()?.as_bytes().to_vec();
+    for value in values {
+        all.extend_from_slice(b", ");
+        all.extend_from_slice(value.as_bytes());
+    }
+    Some(all)
+}
+
+/// Removes what `Connection` names (RFC 9110 §7.6.1), for this hop only.
+///
+/// `Host` and the framing are ours to decide and stay; a name that is none is ignored.
+pub fn remove_connection_tokens(headers: &mut HeaderMap) {
+    // The common values name nothing.
+    let plain = |value: &HeaderValue| {
+        value.as_bytes().eq_ignore_ascii_case(b"keep-alive") || value.as_bytes().eq_ignore_ascii_case(b"close")
+    };
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter(|value| !plain(value))
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING)
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+/// Turns the header of an upstream's response into the one the client gets: hop-by-hop fields go.
+///
+/// `Content-Length` stays: the carrier checks the body against it. So does `Trailer`: the carrier sends the trailers it
+/// names.
+pub fn to_client(headers: &mut HeaderMap) {
+    remove_connection_tokens(headers);
+    for name in [
+        header::CONNECTION,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        header::PROXY_AUTHENTICATE,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        header::TE,
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// The client's address: the peer's, or the last one in `X-Forwarded-For` that is no trusted proxy.
+///
+/// Entries are read from the end, because everything before the first untrusted one is the client's own word.
+pub fn client_address(headers: &HeaderMap, peer: &Peer, is_trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
+    if !peer.trusted {
+        return peer.address;
+    }
+    let mut address = peer.address;
+    let Some(chain) = joined(headers, &X_FORWARDED_FOR) else { return address };
+    for entry in chain.rsplit(|b| *b == b',') {
+        let Some(next) = std::str::from_utf8(entry).ok().and_then(|text| parse_node(text.trim())) else { break };
+        address = next;
+        if !is_trusted(next) {
+            break;
+        }
+    }
+    address
+}
+
+/// An address with or without a port.
+fn parse_node(text: &str) -> Option<IpAddr> {
+    text.parse().ok().or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! Which route a request takes: host, then the longest prefix of whole segments, then the method.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Method};
+
+use crate::config::{self, Access};
+use crate::path::{self, PathError, Spellings};
+use crate::token::IssuerIndex;
+
+/// Where a request goes and what it must bring.
+#[derive(Debug)]
+pub struct Route {
+    /// For logs and metrics.
+    pub name: Arc<str>,
+    /// Index into the configuration's upstreams.
+    pub upstream: usize,
+    /// What identity it asks for.
+    pub access: Access,
+    /// Whether the client's `Authorization` stays in the request.
+    pub forward_token: bool,
+    /// Issuers whose tokens it takes; empty is all.
+    pub issuers: Vec<IssuerIndex>,
+    /// From the end of the request to the response header.
+    pub response_timeout: Duration,
+    /// Bytes of one request body; `None` is unlimited.
+    pub body_bytes: Option<NonZeroU64>,
+    /// Whether it was restricted to some methods: a header that overrides the method is then removed.
+    pub restricts_methods: bool,
+    allow_path: Spellings,
+    methods: Vec<Method>,
+    index: usize,
+}
+
+impl Route {
+    /// Its place in the configuration.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Whether it takes tokens of `issuer`.
+    pub fn takes_issuer(&self, issuer: IssuerIndex) -> bool {
+        self.issuers.is_empty() || self.issuers.contains(&issuer)
+    }
+}
+
+/// Why a request has no route.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum RouteError {
+    /// The path has a spelling that no route may allow.
+    Path(PathError),
+    /// The path has a spelling its route does not allow, or another reading of it leads elsewhere.
+    AmbiguousPath,
+    /// No route has this host and path.
+    NotFound,
+    /// The route has other methods: the value of `Allow` (RFC 9110 §15.5.6).
+    ///
+    /// A shorter prefix is not tried: it may ask for less.
+    MethodNotAllowed(HeaderValue),
+}
+
+/// All routes, built once.
+#[derive(Debug)]
+pub struct RouteTable {
+    routes: Vec<Route>,
+    hosts: HashMap<Box<str>, Paths>,
+    any_host: Paths,
+}
+
+/// The routes of one host.
+#[derive(Debug, Default)]
+struct Paths<S = std::collections::hash_map::RandomState> {
+    /// Prefix without a slash at its end (the root is empty) → routes, told apart by their methods.
+    prefixes: HashMap<Box<str>, Vec<usize>, S>,
+    /// Segments of the longest prefix: deeper ones are not looked up.
+    depth: usize,
+}
+
+impl<S: BuildHasher> Paths<S> {
+    fn insert(&mut self, path: &str, index: usize) {
+        let prefix = path.trim_end_matches('/');
+        self.depth = self.depth.max(prefix.matches('/').count());
+        self.prefixes.entry(prefix.into()).or_default().push(index);
+    }
+
+    /// The routes of the longest prefix of whole segments. At most `depth + 1` look-ups.
+    fn find(&self, path: &str) -> Option<&[usize]> {
+        let bytes = path.as_bytes();
+        // The end of the deepest prefix that could match.
+        let mut slashes = bytes.iter().enumerate().filter(|(_, b)| **b == b'/');
+        let mut end = slashes.nth(self.depth).map_or(bytes.len(), |(at, _)| at);
+        loop {
+            if let Some(routes) = self.prefixes.get(&path[..end]) {
+                return Some(routes);
+            }
+            end = bytes[..end].iter().rposition(|b| *b == b'/')?;
+        }
+    }
+}
+
+impl RouteTable {
+    /// From checked routes. `issuer` tells the index of an issuer's name; a name it does not know is left out, and a
+    /// route whose issuers are all unknown takes none.
+    pub fn new(config: &config::Config, issuer: impl Fn(&str) -> Option<IssuerIndex>) -> Self {
+        let mut table = Self { routes: Vec::new(), hosts: HashMap::new(), any_host: Paths::default() };
+        for (index, route) in config.routes.iter().enumerate() {
+            let paths = match &route.host {
+                Some(host) => table.hosts.entry(host.as_str().into()).or_default(),
+                None => &mut table.any_host,
+            };
+            paths.insert(&route.path, index);
+            table.routes.push(Route {
+                name: route.name.clone(),
+                upstream: route.upstream,
+                access: route.access,
+                forward_token: route.forward_token,
+                // An unknown name becomes an index no token has, never "all".
+                issuers: route.issuers.iter().map(|name| issuer(name).unwrap_or(IssuerIndex(u16::MAX))).collect(),
+                response_timeout: route
+                    .response_timeout
+                    .or_else(|| config.upstreams.get(route.upstream).map(|upstream| upstream.response_timeout))
+                    .unwrap_or(Duration::from_secs(60)),
+                body_bytes: route.body_bytes.unwrap_or(config.limits.body_bytes),
+                restricts_methods: !route.methods.is_empty(),
+                allow_path: route.allow_path,
+                methods: route.methods.clone(),
+                index,
+            });
+        }
+        table
+    }
+
+    /// The routes, in the order of the configuration.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// The route of a request. `host` as [`host_name`] gives it; `path` without query.
+    ///
+    /// Routes of this host come first; those for any host are looked at when none of them has the path.
+    ///
+    /// # Errors
+    /// [`RouteError`] says why there is none.
+    pub fn find(&self, host: &str, path: &str, method: &Method) -> Result<&Route, RouteError> {
+        let judged = path::judge(path).map_err(RouteError::Path)?;
+        let route = self.pick(host, path, method)?;
+        if !judged.spellings.without(route.allow_path).is_empty() {
+            return Err(RouteError::AmbiguousPath);
+        }
+        if judged.has_other_reading {
+            self.agree(host, path, method, route, judged.spellings)?;
+        }
+        Ok(route)
+    }
+
+    /// Refuses a path that a more forgiving backend would read as one of another route.
+    ///
+    /// For a spelling the route allows by name, any other route is a reason to refuse; for the harmless ones (capital
+    /// letters, a dot, a parameter or a space at the end of a segment) only a route that asks for more.
+    fn agree(
+        &self,
+        host: &str,
+        path: &str,
+        method: &Method,
+        route: &Route,
+        found: Spellings,
+    ) -> Result<(), RouteError> {
+        let loose = path::loose_reading(path);
+        let other = match self.pick(host, &loose, method) {
+            Ok(other) => other,
+            Err(RouteError::NotFound) => return Ok(()),
+            Err(_) => return Err(RouteError::AmbiguousPath),
+        };
+        let same = other.index == route.index;
+        let stricter_or_equal = strictness(route.access) >= strictness(other.access) && route.issuers == other.issuers;
+        if same || (found.is_empty() && stricter_or_equal) { Ok(()) } else { Err(RouteError::AmbiguousPath) }
+    }
+
+    fn pick(&self, host: &str, path: &str, method: &Method) -> Result<&Route, RouteError> {
+        let of_host =
+            if self.hosts.is_empty() { None } else { self.hosts.get(host).and_then(|paths| paths.find(path)) };
+        let found = of_host.or_else(|| self.any_host.find(path)).ok_or(RouteError::NotFound)?;
+        let mut candidates = found.iter().filter_map(|index| self.routes.get(*index));
+        candidates
+            .clone()
+            .find(|route| route.methods.is_empty() || route.methods.contains(method))
+            .ok_or_else(|| RouteError::MethodNotAllowed(allow(&mut candidates)))
+    }
+}
+
+fn strictness(access: Access) -> u8 {
+    match access {
+        Access::Public => 0,
+        Access::Optional => 1,
+        Access::Required => 2,
+    }
+}
+
+fn allow(routes: &mut dyn Iterator<Item = &Route>) -> HeaderValue {
+    let methods: Vec<&str> = routes.flat_map(|route| route.methods.iter().map(Method::as_str)).collect();
+    HeaderValue::from_str(&methods.join(", ")).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// The name in a `Host` header or `:authority` as routes compare it: lower case, without port and trailing dot.
+///
+/// Borrows unless there is a capital letter. An IPv6 address keeps its brackets.
+///
+/// `None` for anything that is no host (RFC 9112 §3.2: the request is then refused with 400): empty, user information,
+/// a port that is no number, or a byte that no host name or address has.
+pub fn host_name(authority: &str) -> Option<Cow<'_, str>> {
+    let (host, port) = if authority.starts_with('[') {
+        let end = authority.find(']')?;
+        let (host, rest) = authority.split_at(end + 1);
+        host[1..end].parse::<std::net::Ipv6Addr>().ok()?;
+        (host, rest.strip_prefix(':').or(rest.is_empty().then_some("0"))?)
+    } else {
+        let (host, port) = authority.split_once(':').unwrap_or((authority, "0"));
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let named = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+        if !named || host.is_empty() || host.starts_with('.') || host.contains("..") {
+            return None;
+        }
+        (host, port)
+    };
+    let port_ok =
+        !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    if !port_ok || host.len() > 255 {
+        return None;
+    }
+    Some(if host.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    })
+}
+
+#[cfg(test)]
+mod tests;

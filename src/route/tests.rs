@@ -1,0 +1,166 @@
+use super::*;
+use crate::config::Config;
+
+/// A table of `host path methods access` lines; an empty host is `-`, `*` is any method.
+fn table(lines: &[&str]) -> RouteTable {
+    let mut text = String::from(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\n[session]\nissuer = \"i\"\naudience = \"a\"\n[upstream.u]\nservers = [\"http://127.0.0.1:1\"]\n",
+    );
+    for line in lines {
+        let [host, path, methods, access] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        text += &format!("[[route]]\nname = \"{}\"\npath = \"{path}\"\nupstream = \"u\"\nauth = \"{access}\"\n", line);
+        if host != "-" {
+            text += &format!("host = \"{host}\"\n");
+        }
+        if methods != "*" {
+            text += &format!(
+                "methods = [{}]\n",
+                methods.split(',').map(|m| format!("\"{m}\"")).collect::<Vec<_>>().join(",")
+            );
+        }
+    }
+    RouteTable::new(&Config::parse(&text, "test.toml", std::path::Path::new("/")).unwrap(), |_| None)
+}
+
+fn name<'a>(table: &'a RouteTable, host: &str, path: &str) -> Result<&'a str, RouteError> {
+    table.find(host, path, &Method::GET).map(|route| &*route.name)
+}
+
+#[test]
+fn the_longest_prefix_of_whole_segments_wins() {
+    let table = table(&["- / * public", "- /orders * required", "- /orders/open * public", "- /a/b/c/d * required"]);
+    for (path, route) in [
+        ("/", "- / * public"),
+        ("/order", "- / * public"),
+        ("/orders2", "- / * public"),
+        ("/orders", "- /orders * required"),
+        ("/orders/", "- /orders * required"),
+        ("/orders/17/x/y/z/w", "- /orders * required"),
+        ("/orders/open", "- /orders/open * public"),
+        ("/orders/open/1", "- /orders/open * public"),
+        ("/orders/opened", "- /orders * required"),
+        ("/a/b/c", "- / * public"),
+        ("/a/b/c/d", "- /a/b/c/d * required"),
+        ("/a/b/c/d/e", "- /a/b/c/d * required"),
+    ] {
+        assert_eq!(name(&table, "", path), Ok(route), "{path}");
+    }
+}
+
+#[test]
+fn an_unknown_route_is_refused() {
+    let table = table(&["- /orders * required"]);
+    assert_eq!(name(&table, "", "/"), Err(RouteError::NotFound));
+    assert_eq!(name(&table, "", "/order"), Err(RouteError::NotFound));
+}
+
+#[test]
+fn routes_of_the_host_come_before_those_of_any() {
+    let table = table(&["a.example /x * required", "- / * public", "b.example / * required"]);
+    assert_eq!(name(&table, "a.example", "/x/1"), Ok("a.example /x * required"));
+    assert_eq!(name(&table, "a.example", "/y"), Ok("- / * public"));
+    assert_eq!(name(&table, "b.example", "/y"), Ok("b.example / * required"));
+    assert_eq!(name(&table, "c.example", "/x"), Ok("- / * public"));
+}
+
+#[test]
+fn another_method_does_not_fall_through_to_a_shorter_prefix() {
+    let table = table(&["- / * public", "- /orders GET,HEAD required", "- /orders POST required"]);
+    assert_eq!(name(&table, "", "/orders"), Ok("- /orders GET,HEAD required"));
+    assert_eq!(table.find("", "/orders", &Method::POST).map(Route::index).ok(), Some(2));
+    assert_eq!(
+        table.find("", "/orders", &Method::DELETE).map(Route::index),
+        Err(RouteError::MethodNotAllowed(HeaderValue::from_static("GET, HEAD, POST")))
+    );
+}
+
+#[test]
+fn no_spelling_of_a_protected_path_takes_the_public_route() {
+    let table = table(&["- / * public", "- /admin * required"]);
+    for path in ["/Admin", "/ADMIN/x", "/admin;x", "/admin.", "/admin%20", "/adMin;v=1", "/x/%41"] {
+        assert_eq!(name(&table, "", path), Err(RouteError::AmbiguousPath), "{path}");
+    }
+    // The same spellings below a route that asks for no less are harmless.
+    for path in ["/admin/Users", "/admin/report;v", "/Public", "/file;v", "/a.b.", "/x%20"] {
+        assert!(name(&table, "", path).is_ok(), "{path}");
+    }
+}
+
+#[test]
+fn a_route_loosens_one_spelling_by_name_and_no_reading_leads_elsewhere() {
+    let mut text = String::from(
+        "[server]\nlisten=[\"127.0.0.1:0\"]\n[session]\nissuer=\"i\"\naudience=\"a\"\n[upstream.u]\nservers=[\"http://127.0.0.1:1\"]\n",
+    );
+    text += "[[route]]\npath=\"/\"\nupstream=\"u\"\nauth=\"public\"\nallow_path=[\"encoded_slash\"]\n";
+    text += "[[route]]\npath=\"/admin\"\nupstream=\"u\"\n";
+    let config = Config::parse(&text, "test.toml", std::path::Path::new("/")).unwrap();
+    let table = RouteTable::new(&config, |_| None);
+    assert_eq!(table.find("", "/a%2fb", &Method::GET).map(Route::index), Ok(0));
+    assert_eq!(table.find("", "/a%5cb", &Method::GET).map(Route::index), Err(RouteError::AmbiguousPath));
+    assert_eq!(table.find("", "/%2fadmin", &Method::GET).map(Route::index), Err(RouteError::AmbiguousPath));
+    assert_eq!(
+        table.find("", "/x%2f..%2fadmin", &Method::GET).map(Route::index),
+        Err(RouteError::Path(PathError::DotSegment))
+    );
+    assert_eq!(table.find("", "/admin/a%2fb", &Method::GET).map(Route::index), Err(RouteError::AmbiguousPath));
+}
+
+#[test]
+fn a_host_is_compared_without_case_port_and_trailing_dot() {
+    for (authority, host) in [
+        ("shop.example", "shop.example"),
+        ("Shop.Example", "shop.example"),
+        ("shop.example.", "shop.example"),
+        ("shop.example:8443", "shop.example"),
+        ("SHOP.example.:443", "shop.example"),
+        ("127.0.0.1:80", "127.0.0.1"),
+        ("[::1]:80", "[::1]"),
+        ("[::1]", "[::1]"),
+    ] {
+        assert_eq!(host_name(authority).as_deref(), Some(host), "{authority}");
+    }
+    for bad in [
+        "",
+        ":80",
+        ".",
+        "..",
+        "a..b",
+        ".a",
+        "a b",
+        "a/b",
+        "user@a",
+        "a:b",
+        "a:",
+        "a:99999",
+        "a:+1",
+        "a,b",
+        "[::1",
+        "[::1]x",
+        "[a]",
+        "[::1]80",
+        "a%00",
+        "caf\u{e9}",
+        "a\\b",
+        "a?b",
+        "a#b",
+    ] {
+        assert_eq!(host_name(bad), None, "{bad}");
+    }
+}
+
+proptest::proptest! {
+    /// The indexed table and the plain reading of the rule pick the same route.
+    #[test]
+    fn agrees_with_a_naive_router(path in "(/[abc]{1,2}){0,5}/?") {
+        let prefixes = ["/", "/a", "/a/b", "/ab", "/c/a/b", "/b/b/b/b"];
+        let lines: Vec<String> = prefixes.iter().map(|p| format!("- {p} * public")).collect();
+        let table = table(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+        let path = if path.is_empty() { "/".to_owned() } else { path };
+        let naive = prefixes
+            .iter()
+            .filter(|p| **p == "/" || path == **p || path.strip_prefix(**p).is_some_and(|rest| rest.starts_with('/')))
+            .max_by_key(|p| p.len())
+            .map(|p| format!("- {p} * public"));
+        proptest::prop_assert_eq!(name(&table, "", &path).ok().map(str::to_owned), naive);
+    }
+}
