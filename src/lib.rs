@@ -10,14 +10,31 @@
 //! - [`session`]: sign-in, refresh, end; the rules once, the stores beneath.
 //! - [`route`], [`headers`]: where a request goes, and what of its header does.
 //! - [`reject`]: every refusal and its status.
+//! - [`telemetry`]: events, access log, metrics.
+//! - [`body`], [`upstream`]: bodies on their way, and the connections to servers.
+//! - [`limiter`], [`auth_api`]: the public endpoints.
+//! - [`gateway`]: a request, end to end.
+//! - [`server`]: sockets, TLS, deadlines, workers.
+//! - [`admin`]: the admin listener.
+//! - [`tasks`], [`app`]: background work, and the assembly.
 
+pub mod admin;
+pub mod app;
+pub mod auth_api;
+pub mod body;
 pub mod clock;
 pub mod config;
+pub mod gateway;
 pub mod headers;
 pub mod ids;
+pub mod limiter;
 pub mod path;
 pub mod reject;
 pub mod revocation;
 pub mod route;
+pub mod server;
 pub mod session;
+pub mod tasks;
+pub mod telemetry;
 pub mod token;
+pub mod upstream;

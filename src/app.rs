@@ -1,0 +1,358 @@
+//! Puts the rooms together: opens what the configuration names, starts the threads, and stops them in order.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use aws_lc_rs::rand::SecureRandom;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::admin::{self, AdminState};
+use crate::auth_api::AuthApi;
+use crate::clock::UnixTime;
+use crate::config::{Config, Session};
+use crate::gateway::{Gateway, Worker, chain};
+use crate::revocation::Revocations;
+use crate::route::RouteTable;
+use crate::server::accept::{Admission, listen};
+use crate::server::tls::{self, TlsError};
+use crate::server::worker::{self, Drained, WorkerSetup};
+use crate::session::store::StoreError;
+use crate::session::{EmbeddedStore, OpenError, RefreshKeys, RefreshKeysError, Sessions};
+use crate::tasks::Upkeep;
+use crate::telemetry::access::AccessWriter;
+use crate::telemetry::metrics::Metrics;
+use crate::token::jwks;
+use crate::token::signing::{SigningKeys, SigningKeysError};
+use crate::token::verify::{IssuerPolicy, Verifier};
+use crate::token::{IssuerIndex, OWN_ISSUER};
+
+/// Threads for the store's callers, the admin listener and background work.
+const CONTROL_THREADS: usize = 2;
+
+/// Why the gateway did not start. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// Own signing keys.
+    #[error(transparent)]
+    SigningKeys(#[from] SigningKeysError),
+    /// The keys of refresh tokens.
+    #[error(transparent)]
+    RefreshKeys(#[from] RefreshKeysError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// A thread or runtime cannot be made.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    /// The system gives no randomness.
+    #[error("the system gives no randomness")]
+    Random,
+}
+
+/// What the readiness endpoint says.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness {
+    stopping: Arc<AtomicBool>,
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct App {
+    gateway: Arc<Gateway>,
+    listening: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    control: Runtime,
+    tasks: JoinSet<()>,
+    workers: Vec<JoinHandle<io::Result<Drained>>>,
+    access: AccessWriter,
+    stop: watch::Sender<bool>,
+    readiness: Readiness,
+}
+
+impl App {
+    /// Starts a gateway: everything that can fail does so before the first connection is accepted, and the revocations
+    /// are complete by then.
+    ///
+    /// # Errors
+    /// [`StartError`] says what to mend.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let now = UnixTime::now();
+        let certificates =
+            config.server.certificates.iter().map(|one| tls::load(one, now)).collect::<Result<Vec<_>, _>>()?;
+        let expiry: Vec<(String, UnixTime)> = certificates
+            .iter()
+            .zip(&config.server.certificates)
+            .map(|(loaded, file)| (file.chain.display().to_string(), loaded.expires))
+            .collect();
+        let tls = tls::server_config(certificates)?;
+
+        let revocations = Arc::new(Revocations::default());
+        let store = Arc::new(EmbeddedStore::open(&config.store.path, revocations.clone())?);
+        let keys = keys_directory(&config);
+        let own = config.session.clone().unwrap_or_else(Session::unused);
+        let signing = Arc::new(match own.signing_keys.as_slice() {
+            [] => SigningKeys::open_managed(&keys, now)?,
+            files => SigningKeys::from_files(files)?,
+        });
+        let refresh_keys = Arc::new(match own.refresh_keys.as_slice() {
+            [] => RefreshKeys::open_managed(&keys)?,
+            files => RefreshKeys::from_files(files)?,
+        });
+        let verifier = Arc::new(verifier(&config));
+        if config.session.is_some() {
+            verifier.swap_keys(OWN_ISSUER, signing.key_set());
+        }
+        let sessions =
+            Arc::new(Sessions::new((&own).into(), store, signing.clone(), refresh_keys, revocations.clone()));
+
+        let control = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(CONTROL_THREADS)
+            .thread_name("control")
+            .enable_all()
+            .build()
+            .map_err(StartError::Thread)?;
+        let workers = config.server.workers.get();
+        let bind =
+            |address: SocketAddr, count| listen(address, count).map_err(|cause| StartError::Listen { address, cause });
+        let mut listeners: Vec<Vec<TcpListener>> =
+            config.server.listen.iter().map(|address| bind(*address, workers)).collect::<Result<_, _>>()?;
+        let admin_listener = match &config.admin {
+            Some(admin) => bind(admin.listen, 1)?.pop().map(|listener| (listener, admin.token.clone())),
+            None => None,
+        };
+        let address_of = |listener: &TcpListener| listener.local_addr().ok();
+        let listening = listeners.iter().filter_map(|sockets| sockets.first().and_then(address_of)).collect();
+        let admin_address = admin_listener.as_ref().and_then(|(listener, _)| address_of(listener));
+
+        let mut metrics = Metrics::new(
+            workers,
+            config.routes.iter().map(|route| route.name.clone()).collect(),
+            config.upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
+        );
+        add_gauges(&mut metrics, &verifier, &revocations, expiry);
+        let metrics = Arc::new(metrics);
+        let (stop, stopping) = watch::channel(false);
+        let readiness = Readiness::default();
+        let gateway = Arc::new(Gateway {
+            routes: RouteTable::new(&config, |name| verifier.issuer_named(name)),
+            auth_api: AuthApi::new(&config, signing.clone(), metrics.shared.clone()),
+            verifier: verifier.clone(),
+            revocations,
+            sessions: sessions.clone(),
+            control: control.handle().clone(),
+            config,
+        });
+
+        let _inside = control.enter();
+        let mut tasks = Upkeep {
+            sessions: sessions.clone(),
+            signing: signing.clone(),
+            verifier: verifier.clone(),
+            metrics: metrics.shared.clone(),
+            access_token_ttl: own.access_token_ttl,
+        }
+        .spawn(&stopping);
+        for (index, issuer) in trusted(&gateway.config) {
+            let mut stopping = stopping.clone();
+            let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
+            tasks.spawn(jwks::keep_fresh(index, issuer.clone(), verifier.clone(), stopped));
+        }
+        if let Some((listener, token)) = admin_listener {
+            let state = AdminState {
+                gateway: gateway.clone(),
+                signing,
+                metrics: metrics.clone(),
+                token,
+                readiness: readiness.clone(),
+            };
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Thread)?;
+            tasks.spawn(admin::serve(listener, state, stopping.clone()));
+        }
+        drop(_inside);
+
+        let access = AccessWriter::start(&gateway.config.log).map_err(StartError::Thread)?;
+        let limits = &gateway.config.limits;
+        let admission = Admission::new(limits.connections.get(), limits.connections_per_address.get());
+        let mut threads = Vec::new();
+        for index in 0..workers {
+            let setup = WorkerSetup {
+                listeners: listeners.iter_mut().filter_map(Vec::pop).collect(),
+                tls: tls.clone(),
+                admission: admission.clone(),
+                stopping: stopping.clone(),
+                drain_timeout: gateway.config.server.drain_timeout,
+            };
+            let mut seed = [0; 16];
+            aws_lc_rs::rand::SystemRandom::new().fill(&mut seed).map_err(|_opaque| StartError::Random)?;
+            let (gateway, metrics, sender) = (gateway.clone(), metrics.worker(index), access.sender());
+            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                worker::run(setup, || {
+                    let log = sender.worker(metrics.clone());
+                    Worker::new(gateway, metrics, log, seed)
+                })
+            });
+            threads.push(thread.map_err(StartError::Thread)?);
+        }
+        Ok(Self { gateway, listening, admin: admin_address, control, tasks, workers: threads, access, stop, readiness })
+    }
+
+    /// Where clients connect, in the order of the configuration; with the ports the system chose for port 0.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
+    /// Where the admin listener is.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// What the workers share.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Runs a future beside the gateway: what waits for a signal.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.control.block_on(future)
+    }
+
+    /// Stops: no new connections, requests in flight are answered until the drain deadline, then the store is closed.
+    ///
+    /// # Errors
+    /// When the store cannot write what it still holds.
+    pub fn stop(mut self) -> Result<Drained, StoreError> {
+        self.readiness.stopping.store(true, Ordering::Relaxed);
+        tracing::info!("stopping: no new connections, waiting for requests in flight");
+        // Nobody listens any more only when all workers are gone already.
+        let _ = self.stop.send(true);
+        let mut drained = Drained::default();
+        for worker in self.workers.drain(..) {
+            match worker.join() {
+                Ok(Ok(one)) => drained.cut += one.cut,
+                Ok(Err(error)) => tracing::error!(error = %error, "a worker could not run"),
+                Err(_) => tracing::error!("a worker panicked"),
+            }
+        }
+        self.access.finish();
+        let sessions = self.gateway.sessions.clone();
+        let closed = self.control.block_on(async {
+            self.tasks.shutdown().await;
+            sessions.close(UnixTime::now()).await
+        });
+        self.control.shutdown_timeout(Duration::from_secs(1));
+        if drained.cut > 0 {
+            tracing::warn!(cut = drained.cut, "stopped; connections were cut at the drain deadline");
+        } else {
+            tracing::info!("stopped; every request was answered");
+        }
+        closed.map(|()| drained)
+    }
+}
+
+impl Readiness {
+    /// What keeps the gateway from being ready; empty when nothing does.
+    pub fn faults(&self, gateway: &Gateway) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.stopping.load(Ordering::Relaxed) {
+            faults.push("stopping".to_owned());
+        }
+        if let Err(error) = gateway.sessions.store_health() {
+            faults.push(format!("store: {}", chain(&error)));
+        }
+        for (index, issuer) in trusted(&gateway.config) {
+            if gateway.verifier.keys(index).is_empty() {
+                faults.push(format!("keys of {} were never loaded", issuer.issuer));
+            }
+        }
+        faults
+    }
+}
+
+/// Where keys that were not given as files are kept.
+pub fn keys_directory(config: &Config) -> PathBuf {
+    config.store.path.join("keys")
+}
+
+/// The verifier of a configuration, without keys yet.
+pub fn verifier(config: &Config) -> Verifier {
+    let own = config.session.as_ref().map(|session| IssuerPolicy {
+        issuer: session.issuer.clone(),
+        audience: vec![session.audience.clone()],
+        algorithms: vec![jsonwebtoken::Algorithm::ES256],
+        session_claim: "sid".to_owned(),
+        max_token_lifetime: None,
+    });
+    let trusted = config.trusted_issuers.iter().map(|issuer| IssuerPolicy {
+        issuer: issuer.issuer.clone(),
+        audience: issuer.audience.clone(),
+        algorithms: issuer.algorithms.clone(),
+        session_claim: issuer.session_claim.clone(),
+        max_token_lifetime: Some(issuer.max_token_lifetime),
+    });
+    Verifier::new(own, trusted.collect(), config.limits.token_bytes.get())
+}
+
+/// The trusted issuers with their places in the verifier, which [`OWN_ISSUER`] comes before.
+pub fn trusted(config: &Config) -> impl Iterator<Item = (IssuerIndex, &crate::config::TrustedIssuer)> {
+    (1..).map(IssuerIndex).zip(&config.trusted_issuers)
+}
+
+fn add_gauges(
+    metrics: &mut Metrics,
+    verifier: &Arc<Verifier>,
+    revocations: &Arc<Revocations>,
+    certificates: Vec<(String, UnixTime)>,
+) {
+    #[expect(clippy::cast_precision_loss, reason = "gauges are read as approximations")]
+    fn float(number: u64) -> f64 {
+        number as f64
+    }
+    let entries = revocations.clone();
+    metrics.gauge("portcullis_revocations", "Entries of the revocation list.", Vec::new(), move || {
+        float(u64::try_from(entries.len()).unwrap_or(u64::MAX))
+    });
+    for (file, expires) in certificates {
+        let seconds = float(expires.as_secs());
+        let labels = vec![("file", file)];
+        metrics.gauge(
+            "portcullis_certificate_expiry_seconds",
+            "When a served certificate expires (Unix time).",
+            labels,
+            move || seconds,
+        );
+    }
+    for index in verifier.issuers() {
+        let (keys, labels) = (verifier.clone(), vec![("issuer", verifier.issuer_name(index).to_owned())]);
+        metrics.gauge("portcullis_issuer_keys", "Usable keys of an issuer.", labels, move || {
+            float(u64::try_from(keys.keys(index).len()).unwrap_or(u64::MAX))
+        });
+    }
+    for index in verifier.issuers().filter(|index| *index != OWN_ISSUER) {
+        let (keys, labels) = (verifier.clone(), vec![("issuer", verifier.issuer_name(index).to_owned())]);
+        metrics.gauge(
+            "portcullis_jwks_failures",
+            "Fetches of an issuer's keys that failed since the last success.",
+            labels,
+            move || float(keys.jwks_status(index).consecutive_failures.into()),
+        );
+    }
+}

@@ -1,0 +1,492 @@
+//! The public endpoints: refresh, logout, keys and metadata. Parse, ask [`Sessions`], answer.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::clock::UnixTime;
+use crate::config::Config;
+use crate::gateway::Gateway;
+use crate::ids::{SessionId, SessionName};
+use crate::limiter::Limiter;
+use crate::reject::{self, Reason, Rejection};
+use crate::revocation::EndReason;
+use crate::session::store::StoreError;
+use crate::session::{RefreshError, RevocationTarget, Sessions, TokenPair};
+use crate::telemetry::metrics::SharedMetrics;
+use crate::token::bearer::bearer_token;
+use crate::token::signing::SigningKeys;
+use crate::token::{Identity, OWN_ISSUER, TokenError};
+
+/// `GET /.well-known/jwks.json`
+pub const JWKS_PATH: &str = "/.well-known/jwks.json";
+/// RFC 8414 §3
+pub const METADATA_PATH: &str = "/.well-known/oauth-authorization-server";
+
+/// Most bytes of a request body here: a token and a few short parameters.
+const MAX_BODY_BYTES: usize = 16 * 1024;
+/// How long a client may take to send it.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the public keys may be kept by clients. A new key is published for at least this long before it signs.
+const JWKS_MAX_AGE: &str = "public, max-age=300";
+
+/// Which endpoint a path is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Endpoint {
+    /// `POST {prefix}/refresh`
+    Refresh,
+    /// `POST {prefix}/logout`
+    Logout,
+    /// `GET /.well-known/jwks.json`
+    Jwks,
+    /// `GET /.well-known/oauth-authorization-server`
+    Metadata,
+    /// Anything else under the prefix: never an upstream's.
+    Unknown,
+}
+
+/// The endpoints' own state: paths, limits and the keys to publish.
+#[derive(Debug)]
+pub struct AuthApi {
+    prefix: String,
+    public_url: Option<String>,
+    issuer: Option<String>,
+    signing: Arc<SigningKeys>,
+    per_session: Limiter<SessionId>,
+    per_address: Limiter<IpAddr>,
+    longest_token: Duration,
+    metrics: Arc<SharedMetrics>,
+}
+
+/// One call of an endpoint.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// The gateway that serves it.
+    pub gateway: &'a Arc<Gateway>,
+    /// The request but for its body.
+    pub parts: &'a Parts,
+    /// The client's address.
+    pub client: IpAddr,
+    /// `https` or `http`
+    pub scheme: &'static str,
+    /// For the answer.
+    pub request_id: &'a str,
+}
+
+impl AuthApi {
+    /// Without `[session]` there are no endpoints and every path is an upstream's.
+    pub fn new(config: &Config, signing: Arc<SigningKeys>, metrics: Arc<SharedMetrics>) -> Self {
+        let limits = &config.limits;
+        Self {
+            prefix: config.auth.prefix.clone(),
+            public_url: config.auth.public_url.clone(),
+            issuer: config.session.as_ref().map(|session| session.issuer.clone()),
+            signing,
+            per_session: Limiter::new(limits.refreshes_per_session),
+            per_address: Limiter::new(limits.refreshes_per_address),
+            longest_token: config.longest_token_lifetime(),
+            metrics,
+        }
+    }
+
+    /// The endpoint at `path`, if it is one.
+    pub fn endpoint(&self, path: &str) -> Option<Endpoint> {
+        self.issuer.as_ref()?;
+        match path.strip_prefix(self.prefix.as_str()) {
+            Some("/refresh") => return Some(Endpoint::Refresh),
+            Some("/logout") => return Some(Endpoint::Logout),
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => return Some(Endpoint::Unknown),
+            _ => {}
+        }
+        match path {
+            JWKS_PATH => Some(Endpoint::Jwks),
+            METADATA_PATH => Some(Endpoint::Metadata),
+            _ => None,
+        }
+    }
+
+    /// Answers a call.
+    ///
+    /// # Errors
+    /// [`Rejection`] for what every route refuses alike; OAuth errors are answers.
+    pub async fn serve(
+        &self,
+        endpoint: Endpoint,
+        call: Call<'_>,
+        body: Incoming,
+    ) -> Result<Response<Bytes>, Rejection> {
+        let allowed: &[Method] = match endpoint {
+            Endpoint::Refresh | Endpoint::Logout => &[Method::POST],
+            Endpoint::Jwks | Endpoint::Metadata => &[Method::GET, Method::HEAD],
+            Endpoint::Unknown => return Err(Reason::NoRoute.into()),
+        };
+        if !allowed.contains(&call.parts.method) {
+            let allow = if allowed.len() == 1 { "POST" } else { "GET, HEAD" };
+            return Err(Rejection {
+                allow: Some(HeaderValue::from_static(allow)),
+                ..Rejection::from(Reason::MethodNotAllowed)
+            });
+        }
+        let sessions = call.gateway.sessions.clone();
+        let request_id = call.request_id;
+        let answer = match endpoint {
+            Endpoint::Refresh => self.refresh(&sessions, &call, body).await,
+            Endpoint::Logout => self.logout(&sessions, &call, body).await,
+            Endpoint::Jwks => Ok(self.jwks()),
+            Endpoint::Metadata => self.metadata(&call),
+            Endpoint::Unknown => Err(Reason::NoRoute.into()),
+        };
+        // Their clients speak OAuth: the error words are RFC 6749's.
+        answer.or_else(|rejection| match rejection.reason {
+            Reason::InvalidRequest | Reason::InvalidGrant | Reason::UnsupportedGrantType => {
+                Ok(rejection.to_oauth_response(request_id))
+            }
+            _ => Err(rejection),
+        })
+    }
+
+    async fn refresh(
+        &self,
+        sessions: &Arc<Sessions>,
+        call: &Call<'_>,
+        body: Incoming,
+    ) -> Result<Response<Bytes>, Rejection> {
+        let now = Instant::now();
+        self.per_address.take(call.client, now).map_err(too_many)?;
+        let form = Form::read(call.parts, body).await?;
+        match form.grant_type.as_deref() {
+            Some("refresh_token") => {}
+            None if form.is_json => {}
+            None => return Err(Reason::InvalidRequest.into()),
+            Some(_) => return Err(Reason::UnsupportedGrantType.into()),
+        }
+        let token = form.refresh_token.ok_or(Reason::InvalidRequest)?;
+        if let Some(id) = sessions.read_refresh_token(&token) {
+            self.per_session.take(id, now).map_err(too_many)?;
+        }
+        let asked = sessions.clone();
+        // The store is asked on its own threads; the worker goes on with other requests.
+        let outcome = call.gateway.control.spawn(async move { asked.refresh(&token, UnixTime::now()).await }).await;
+        match outcome {
+            Ok(Ok(pair)) => {
+                let cell =
+                    if pair.repeated { &self.metrics.refreshes_repeated } else { &self.metrics.refreshes_rotated };
+                cell.add_shared(1);
+                Ok(token_response(&pair))
+            }
+            Ok(Err(RefreshError::Malformed)) => {
+                self.metrics.refreshes_refused.add_shared(1);
+                Err(Reason::InvalidGrant.into())
+            }
+            Ok(Err(RefreshError::Ended(reason))) => {
+                self.metrics.refreshes_refused.add_shared(1);
+                Ok(reject::invalid_grant(reason, call.request_id))
+            }
+            // A store that fails must never read as "your token is bad": the client would throw it away.
+            Ok(Err(RefreshError::Store(error))) => {
+                self.metrics.refreshes_failed.add_shared(1);
+                Err(store_failed("refresh", &error))
+            }
+            Err(_) => Err(Reason::StoreUnavailable.into()),
+        }
+    }
+
+    async fn logout(
+        &self,
+        sessions: &Arc<Sessions>,
+        call: &Call<'_>,
+        body: Incoming,
+    ) -> Result<Response<Bytes>, Rejection> {
+        let scope = scope(call.parts.uri.query())?;
+        let form = Form::read(call.parts, body).await?;
+        // RFC 7009 §2.2: 200, also for a token that means nothing to us.
+        if let Some(token) = &form.token {
+            if let Some(target) = self.target_of(sessions, call, token) {
+                self.end(sessions, call, target, scope).await?;
+            }
+            return Ok(reject::json(StatusCode::OK, Bytes::new()));
+        }
+        let target = match &form.refresh_token {
+            Some(token) => Target::Session(sessions.read_refresh_token(token).ok_or(Reason::InvalidGrant)?),
+            None => {
+                let values = call.parts.headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+                let token = bearer_token(values, call.gateway.config.limits.token_bytes.get())?;
+                Target::Identity(Box::new(signed(call.gateway, token)?))
+            }
+        };
+        self.end(sessions, call, target, scope).await?;
+        let mut response = reject::json(StatusCode::NO_CONTENT, Bytes::new());
+        response.headers_mut().remove(header::CONTENT_TYPE);
+        Ok(response)
+    }
+
+    fn target_of(&self, sessions: &Sessions, call: &Call<'_>, token: &str) -> Option<Target> {
+        match sessions.read_refresh_token(token) {
+            Some(id) => Some(Target::Session(id)),
+            None => signed(call.gateway, token).ok().map(|identity| Target::Identity(Box::new(identity))),
+        }
+    }
+
+    async fn end(
+        &self,
+        sessions: &Arc<Sessions>,
+        call: &Call<'_>,
+        target: Target,
+        scope: Scope,
+    ) -> Result<(), Rejection> {
+        let (sessions, metrics, longest) = (sessions.clone(), self.metrics.clone(), self.longest_token);
+        let ended = call.gateway.control.spawn(async move {
+            let ended = end(&sessions, &target, scope, longest, UnixTime::now()).await?;
+            metrics.ended(EndReason::SignedOut, ended);
+            Ok::<_, StoreError>(())
+        });
+        match ended.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(store_failed("logout", &error)),
+            Err(_) => Err(Reason::StoreUnavailable.into()),
+        }
+    }
+
+    fn jwks(&self) -> Response<Bytes> {
+        let mut response = reject::json(StatusCode::OK, Bytes::from(self.signing.public_jwks().to_vec()));
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(JWKS_MAX_AGE));
+        headers.remove(header::PRAGMA);
+        response
+    }
+
+    /// RFC 8414 §2
+    fn metadata(&self, call: &Call<'_>) -> Result<Response<Bytes>, Rejection> {
+        let base = match &self.public_url {
+            Some(url) => Cow::Borrowed(url.as_str()),
+            None => {
+                let host = crate::gateway::host_of(call.parts)?;
+                Cow::Owned(format!("{}://{}", call.scheme, host.to_str().map_err(|_invalid| Reason::BadHost)?))
+            }
+        };
+        let prefix = &self.prefix;
+        let document = serde_json::json!({
+            "issuer": self.issuer,
+            "token_endpoint": format!("{base}{prefix}/refresh"),
+            "revocation_endpoint": format!("{base}{prefix}/logout"),
+            "jwks_uri": format!("{base}{JWKS_PATH}"),
+            "response_types_supported": [],
+            "grant_types_supported": ["refresh_token"],
+            "token_endpoint_auth_methods_supported": ["none"],
+            "revocation_endpoint_auth_methods_supported": ["none"],
+            "access_token_signing_alg_values_supported": ["ES256"],
+        });
+        Ok(reject::json(StatusCode::OK, Bytes::from(document.to_string())))
+    }
+}
+
+/// Whom a logout is about.
+#[derive(Debug)]
+enum Target {
+    Session(SessionId),
+    Identity(Box<Identity>),
+}
+
+/// `?scope=`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Scope {
+    Local,
+    Others,
+    Global,
+}
+
+/// The identity of a token that is signed and meant for us, expired or not: an expired token still signs its own session
+/// out.
+fn signed(gateway: &Gateway, token: &str) -> Result<Identity, TokenError> {
+    gateway.verifier.verify_even_expired(token, UnixTime::now())
+}
+
+/// Ends what the target and scope say; how many sessions of ours that were.
+async fn end(
+    sessions: &Sessions,
+    target: &Target,
+    scope: Scope,
+    longest_token: Duration,
+    now: UnixTime,
+) -> Result<u64, StoreError> {
+    let reason = EndReason::SignedOut;
+    let (own, user) = match target {
+        Target::Session(id) => match scope {
+            Scope::Local => (Some(*id), None),
+            // The user is known to the store only.
+            Scope::Others | Scope::Global => (Some(*id), sessions.find(id).await?.map(|session| session.user)),
+        },
+        Target::Identity(identity) => match identity.session {
+            SessionName::Own(id) if identity.issuer == OWN_ISSUER => (Some(id), Some(identity.user.clone())),
+            // Somebody else's session: it ends here by a revocation.
+            _ => {
+                let target = match scope {
+                    Scope::Local => RevocationTarget::Session(identity.session.clone()),
+                    Scope::Global => RevocationTarget::User(identity.user.clone()),
+                    Scope::Others => return Ok(0),
+                };
+                sessions.revoke(target, reason, longest_token, now).await?;
+                return Ok(0);
+            }
+        },
+    };
+    let Some(id) = own else { return Ok(0) };
+    match (scope, user) {
+        (Scope::Others, Some(user)) => sessions.end_user(&user, Some(id), reason, now).await,
+        (Scope::Global, Some(user)) => {
+            let ended = sessions.end_user(&user, None, reason, now).await?;
+            // The session itself, too, should it be of somebody whose entry was superseded meanwhile.
+            sessions.end(id, reason, now).await?;
+            Ok(ended)
+        }
+        (Scope::Others, None) => Ok(0),
+        (Scope::Local, _) | (Scope::Global, None) => Ok(u64::from(sessions.end(id, reason, now).await?)),
+    }
+}
+
+fn store_failed(what: &str, error: &StoreError) -> Rejection {
+    tracing::warn!(error = %crate::gateway::chain(error), "{what} failed: the store did not answer");
+    Reason::StoreUnavailable.into()
+}
+
+fn too_many(wait: Duration) -> Rejection {
+    let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+    Rejection { retry_after: Some(seconds), ..Rejection::from(Reason::TooManyRefreshes) }
+}
+
+/// RFC 6749 §5.1
+fn token_response(pair: &TokenPair) -> Response<Bytes> {
+    #[derive(serde::Serialize)]
+    struct Tokens<'a> {
+        access_token: &'a str,
+        token_type: &'static str,
+        expires_in: u64,
+        refresh_token: &'a str,
+    }
+    let tokens = Tokens {
+        access_token: &pair.access_token,
+        token_type: "Bearer",
+        expires_in: pair.expires_in.as_secs(),
+        refresh_token: &pair.refresh_token,
+    };
+    match serde_json::to_vec(&tokens) {
+        Ok(body) => reject::json(StatusCode::OK, Bytes::from(body)),
+        // Strings and a number always serialize.
+        Err(_) => reject::json(StatusCode::INTERNAL_SERVER_ERROR, Bytes::new()),
+    }
+}
+
+/// The last word of `?scope=…`; other parameters are ignored.
+fn scope(query: Option<&str>) -> Result<Scope, Reason> {
+    let mut scopes = query.unwrap_or_default().split('&').filter_map(|pair| pair.strip_prefix("scope="));
+    match (scopes.next(), scopes.next()) {
+        (None | Some("local"), None) => Ok(Scope::Local),
+        (Some("others"), None) => Ok(Scope::Others),
+        (Some("global"), None) => Ok(Scope::Global),
+        _ => Err(Reason::InvalidRequest),
+    }
+}
+
+/// The parameters of a call, from a form or a JSON object. Unknown ones are ignored (RFC 6749 §3.2).
+#[derive(Default)]
+struct Form {
+    is_json: bool,
+    grant_type: Option<String>,
+    refresh_token: Option<Zeroizing<String>>,
+    token: Option<Zeroizing<String>>,
+}
+
+impl Form {
+    async fn read(parts: &Parts, body: Incoming) -> Result<Self, Reason> {
+        let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect());
+        let bytes = match read.await {
+            Ok(Ok(collected)) => collected.to_bytes(),
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return Err(Reason::BodyTooLarge),
+            Ok(Err(_)) => return Err(Reason::BodyBroken),
+            Err(_) => return Err(Reason::BodyTimeout),
+        };
+        if bytes.is_empty() {
+            return Ok(Self::default());
+        }
+        let mut kinds = parts.headers.get_all(header::CONTENT_TYPE).iter();
+        let kind = match (kinds.next(), kinds.next()) {
+            (Some(kind), None) => kind.to_str().unwrap_or_default(),
+            _ => return Err(Reason::InvalidRequest),
+        };
+        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match kind.as_str() {
+            "application/x-www-form-urlencoded" => Self::from_form(&bytes),
+            "application/json" => Self::from_json(&bytes),
+            _ => Err(Reason::InvalidRequest),
+        }
+    }
+
+    fn from_json(bytes: &[u8]) -> Result<Self, Reason> {
+        /// serde refuses a member that is there twice.
+        #[derive(Deserialize)]
+        struct Json {
+            grant_type: Option<String>,
+            refresh_token: Option<Zeroizing<String>>,
+            token: Option<Zeroizing<String>>,
+        }
+        let json: Json = serde_json::from_slice(bytes).map_err(|_malformed| Reason::InvalidRequest)?;
+        Ok(Self { is_json: true, grant_type: json.grant_type, refresh_token: json.refresh_token, token: json.token })
+    }
+
+    fn from_form(bytes: &[u8]) -> Result<Self, Reason> {
+        let mut form = Self::default();
+        for (name, value) in form_urlencoded::parse(bytes) {
+            let repeated = match &*name {
+                "grant_type" => form.grant_type.replace(value.into_owned()).is_some(),
+                "refresh_token" => form.refresh_token.replace(Zeroizing::new(value.into_owned())).is_some(),
+                "token" => form.token.replace(Zeroizing::new(value.into_owned())).is_some(),
+                _ => false,
+            };
+            // RFC 6749 §3.2: a parameter must not be there more than once.
+            if repeated {
+                return Err(Reason::InvalidRequest);
+            }
+        }
+        Ok(form)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_parameter_is_refused_and_an_unknown_one_ignored() {
+        let form =
+            Form::from_form(b"grant_type=refresh_token&refresh_token=pcr%5Fabc&client_id=x&client_id=y").unwrap();
+        assert_eq!(form.refresh_token.unwrap().as_str(), "pcr_abc");
+        for twice in ["grant_type=a&grant_type=a", "refresh_token=a&refresh_token=b", "token=a&token=a"] {
+            assert_eq!(Form::from_form(twice.as_bytes()).err(), Some(Reason::InvalidRequest), "{twice}");
+        }
+        assert!(Form::from_json(br#"{"refresh_token":"a","x":[1]}"#).is_ok());
+        for bad in [r#"{"refresh_token":"a","refresh_token":"a"}"#, r#"{"refresh_token":1}"#, "[]", "x", "{}x"] {
+            assert_eq!(Form::from_json(bad.as_bytes()).err(), Some(Reason::InvalidRequest), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_scope_is_one_of_three_words() {
+        assert_eq!(scope(None), Ok(Scope::Local));
+        assert_eq!(scope(Some("x=1")), Ok(Scope::Local));
+        assert_eq!(scope(Some("scope=others")), Ok(Scope::Others));
+        assert_eq!(scope(Some("a=b&scope=global")), Ok(Scope::Global));
+        for bad in ["scope=", "scope=all", "scope=local&scope=global"] {
+            assert_eq!(scope(Some(bad)), Err(Reason::InvalidRequest), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Bodies on their way through: streamed, bounded in size and in time, never kept.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use crate::headers::HeaderPolicy;
+use crate::reject::Reason;
+use crate::telemetry::access::AccessEntry;
+use crate::upstream::Lease;
+
+/// Why a body ended early. Only to end the connection it travels on: the client's answer comes from [`RequestProgress`].
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It was broken off, or its framing was.
+    #[error("body broken off")]
+    Broken(#[source] hyper::Error),
+    /// Nothing came for too long.
+    #[error("body stalled")]
+    Stalled,
+    /// More than the route allows.
+    #[error("body longer than allowed")]
+    TooLarge,
+}
+
+/// What the forwarding side may know of a request body while it is being sent.
+#[derive(Debug)]
+pub struct RequestProgress {
+    /// What the client did wrong, if anything: then it is not the upstream's fault that the request failed.
+    pub fault: Cell<Option<Reason>>,
+    /// Whether all of it was read.
+    pub complete: Cell<bool>,
+    /// When a piece of it last came.
+    pub last: Cell<Instant>,
+}
+
+/// A client's body on its way to the upstream.
+#[derive(Debug)]
+pub struct RequestBody(Option<Streaming>);
+
+#[derive(Debug)]
+struct Streaming {
+    incoming: Incoming,
+    progress: Rc<RequestProgress>,
+    policy: Rc<HeaderPolicy>,
+    left: Option<u64>,
+    idle: Idle,
+}
+
+impl RequestBody {
+    /// No body.
+    pub const fn empty() -> Self {
+        Self(None)
+    }
+
+    /// A client's body of at most `limit` bytes whose pieces are at most `idle` apart.
+    pub fn streaming(
+        incoming: Incoming,
+        limit: Option<u64>,
+        idle: Duration,
+        policy: Rc<HeaderPolicy>,
+    ) -> (Self, Rc<RequestProgress>) {
+        let progress = Rc::new(RequestProgress {
+            fault: Cell::new(None),
+            complete: Cell::new(false),
+            last: Cell::new(Instant::now()),
+        });
+        let streaming = Streaming { incoming, progress: progress.clone(), policy, left: limit, idle: Idle::new(idle) };
+        (Self(Some(streaming)), progress)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(body) = self.get_mut().0.as_mut() else { return Poll::Ready(None) };
+        let fail = |reason, error| {
+            body.progress.fault.set(Some(reason));
+            Poll::Ready(Some(Err(error)))
+        };
+        let frame = match Pin::new(&mut body.incoming).poll_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                ready!(body.idle.poll(cx));
+                return fail(Reason::BodyTimeout, BodyError::Stalled);
+            }
+        };
+        body.idle.reset();
+        body.progress.last.set(Instant::now());
+        match frame {
+            None => {
+                body.progress.complete.set(true);
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => fail(Reason::BodyBroken, BodyError::Broken(error)),
+            Some(Ok(frame)) => {
+                if let (Some(data), Some(left)) = (frame.data_ref(), body.left.as_mut()) {
+                    let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+                    match left.checked_sub(length) {
+                        Some(rest) => *left = rest,
+                        None => return fail(Reason::BodyTooLarge, BodyError::TooLarge),
+                    }
+                }
+                if body.incoming.is_end_stream() {
+                    body.progress.complete.set(true);
+                }
+                Poll::Ready(Some(Ok(match frame.into_trailers() {
+                    Ok(trailers) => Frame::trailers(cleaned(trailers, &body.policy)),
+                    Err(data) => data,
+                })))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|body| body.incoming.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |body| body.incoming.size_hint())
+    }
+}
+
+/// Trailers obey the rules of headers: an identity field is no less one for coming late.
+fn cleaned(mut trailers: HeaderMap, policy: &HeaderPolicy) -> HeaderMap {
+    let gone: Vec<_> = trailers.keys().filter(|name| !policy.trailer_may_pass(name.as_str())).cloned().collect();
+    for name in gone {
+        trailers.remove(name);
+    }
+    trailers
+}
+
+/// A deadline between two pieces. The timer is made on the first wait, and looked at again only when it fires.
+#[derive(Debug)]
+struct Idle {
+    limit: Duration,
+    since: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Idle {
+    fn new(limit: Duration) -> Self {
+        Self { limit, since: None, sleep: None }
+    }
+
+    /// A piece came.
+    fn reset(&mut self) {
+        self.since = None;
+    }
+
+    /// Ready when nothing came for the whole limit.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let deadline = tokio::time::Instant::from_std(since + self.limit);
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        loop {
+            if sleep.deadline() < deadline && sleep.is_elapsed() {
+                sleep.as_mut().reset(deadline);
+            }
+            ready!(sleep.as_mut().poll(cx));
+            if sleep.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+/// A response body on its way to the client. The request's log entry ends with it.
+#[derive(Debug)]
+pub struct ResponseBody {
+    kind: Kind,
+    entry: Option<Box<AccessEntry>>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Ours, whole.
+    Full(Option<Bytes>),
+    /// An upstream's.
+    Upstream { incoming: Incoming, lease: Option<Lease>, idle: Idle },
+}
+
+impl ResponseBody {
+    /// An answer of our own.
+    pub fn full(bytes: Bytes, entry: Option<Box<AccessEntry>>) -> Self {
+        Self { kind: Kind::Full((!bytes.is_empty()).then_some(bytes)), entry }
+    }
+
+    /// An upstream's answer: its connection goes back to the pool when it was read to its end.
+    pub fn upstream(incoming: Incoming, lease: Lease, idle: Duration, entry: Box<AccessEntry>) -> Self {
+        let mut lease = Some(lease);
+        if incoming.is_end_stream() {
+            give_back(&mut lease);
+        }
+        Self { kind: Kind::Upstream { incoming, lease, idle: Idle::new(idle) }, entry: Some(entry) }
+    }
+}
+
+fn give_back(lease: &mut Option<Lease>) {
+    if let Some(lease) = lease.take() {
+        lease.give_back();
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let frame = match &mut this.kind {
+            Kind::Full(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            Kind::Upstream { incoming, lease, idle } => {
+                let mut frame = match Pin::new(&mut *incoming).poll_frame(cx) {
+                    Poll::Ready(frame) => frame,
+                    Poll::Pending => {
+                        ready!(idle.poll(cx));
+                        return Poll::Ready(Some(Err(fail(
+                            &mut this.entry,
+                            Reason::UpstreamTimeout,
+                            BodyError::Stalled,
+                        ))));
+                    }
+                };
+                idle.reset();
+                match &mut frame {
+                    None => give_back(lease),
+                    Some(Ok(piece)) => {
+                        if let Some(trailers) = piece.trailers_mut() {
+                            crate::headers::to_client(trailers);
+                        }
+                        if incoming.is_end_stream() {
+                            give_back(lease);
+                        }
+                    }
+                    Some(Err(_)) => {}
+                }
+                match frame {
+                    Some(Err(error)) => {
+                        let error = BodyError::Broken(error);
+                        return Poll::Ready(Some(Err(fail(&mut this.entry, Reason::UpstreamBroken, error))));
+                    }
+                    Some(Ok(piece)) => Some(Ok(piece)),
+                    None => None,
+                }
+            }
+        };
+        if let (Some(entry), Some(Ok(piece))) = (&mut this.entry, &frame) {
+            entry.sent += piece.data_ref().map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Full(bytes) => bytes.is_none(),
+            Kind::Upstream { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Full(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX)))
+            }
+            Kind::Upstream { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}
+
+fn fail(entry: &mut Option<Box<AccessEntry>>, reason: Reason, error: BodyError) -> BodyError {
+    if let Some(entry) = entry {
+        entry.reason = Some(reason);
+    }
+    error
+}

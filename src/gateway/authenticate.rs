@@ -1,0 +1,101 @@
+//! Who is calling: the token, what is known of it, and what may have happened since.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::clock::{LEEWAY, UnixTime};
+use crate::config::Access;
+use crate::ids::{SessionId, SessionName};
+use crate::reject::Reason;
+use crate::revocation::Revocations;
+use crate::route::Route;
+use crate::session::Sessions;
+use crate::telemetry::metrics::WorkerMetrics;
+use crate::token::bearer::bearer_token;
+use crate::token::cache::{TokenCache, Verified};
+use crate::token::verify::Verifier;
+use crate::token::{OWN_ISSUER, TokenError};
+
+/// What a decision is made from: all in memory.
+pub(super) struct Known<'a> {
+    pub(super) verifier: &'a Verifier,
+    pub(super) revocations: &'a Revocations,
+    pub(super) cache: &'a RefCell<TokenCache>,
+    pub(super) metrics: &'a WorkerMetrics,
+    pub(super) token_bytes: usize,
+}
+
+/// The identity of a request, as its route asks for one.
+///
+/// The signature is checked once for each token and worker; expiry, revocation and what the route asks for on every
+/// request.
+pub(super) fn identify<'h>(
+    known: &Known<'_>,
+    authorization: impl Iterator<Item = &'h [u8]>,
+    route: &Route,
+    now: UnixTime,
+) -> Result<Option<Rc<Verified>>, Reason> {
+    if route.access == Access::Public {
+        return Ok(None);
+    }
+    let token = match bearer_token(authorization, known.token_bytes) {
+        Ok(token) => token,
+        Err(TokenError::MissingToken) if route.access == Access::Optional => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let verified = verified(known, token, now)?;
+    let identity = &verified.identity;
+    if identity.expires_at.plus(LEEWAY) < now {
+        return Err(TokenError::TokenExpired.into());
+    }
+    // Read before the look-up: an end that comes between makes the next request look again.
+    let epoch = known.revocations.epoch();
+    if verified.revocation_epoch.get() != epoch {
+        if let Some(ended) = known.revocations.check(&identity.session, &identity.user, identity.issued_at) {
+            return Err(ended.into());
+        }
+        verified.revocation_epoch.set(epoch);
+    }
+    if !route.takes_issuer(identity.issuer) {
+        return Err(TokenError::UnknownIssuer.into());
+    }
+    Ok(Some(verified))
+}
+
+/// The token's identity: remembered, as long as the issuer still has the key that verified it, or verified now.
+fn verified(known: &Known<'_>, token: &str, now: UnixTime) -> Result<Rc<Verified>, TokenError> {
+    let mut cache = known.cache.borrow_mut();
+    let generation = known.verifier.generation();
+    if let Some(found) = cache.get(token) {
+        if found.keys_generation.get() == generation {
+            known.metrics.cache_hits.add(1);
+            return Ok(found);
+        }
+        if known.verifier.still_trusts(&found.identity) {
+            found.keys_generation.set(generation);
+            known.metrics.cache_hits.add(1);
+            return Ok(found);
+        }
+        cache.remove(token);
+    }
+    known.metrics.cache_misses.add(1);
+    // The generation was read before the verdict: a change in between makes the next request look again.
+    let verified = Rc::new(Verified::new(known.verifier.verify(token, now)?, generation, NEVER_CHECKED));
+    cache.insert(token, verified.clone());
+    Ok(verified)
+}
+
+/// No epoch of [`Revocations`] is ever this.
+const NEVER_CHECKED: u64 = u64::MAX;
+
+/// The own session whose activity must be noted now; `None` when that was done a moment ago, or is nobody's business.
+pub(super) fn needs_note(known: &Verified, sessions: &Sessions, now: UnixTime) -> Option<SessionId> {
+    sessions.idle_timeout()?;
+    if known.identity.issuer != OWN_ISSUER {
+        return None;
+    }
+    let noted = UnixTime::from_millis(known.touched_at.get());
+    let SessionName::Own(id) = known.identity.session else { return None };
+    // A clock set back makes `since` zero: the note is then made again once it has caught up.
+    (known.touched_at.get() == 0 || noted > now || now.since(noted) >= sessions.touch_resolution()).then_some(id)
+}

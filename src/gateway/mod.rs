@@ -1,0 +1,377 @@
+//! A request, end to end: [`Worker::handle`] is the picture of the whole in one function.
+
+mod authenticate;
+mod target;
+mod trace;
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use ipnet::IpNet;
+
+use self::target::Framing;
+use crate::auth_api::{AuthApi, Endpoint};
+use crate::body::{RequestBody, RequestProgress, ResponseBody};
+use crate::clock::UnixTime;
+use crate::config::Config;
+use crate::headers::{self, Forwarding, HeaderPolicy, Peer};
+use crate::reject::{Reason, Rejection};
+use crate::revocation::Revocations;
+use crate::route::{Route, RouteTable};
+use crate::session::Sessions;
+use crate::telemetry::access::{AccessEntry, WorkerLog};
+use crate::telemetry::metrics::WorkerMetrics;
+use crate::token::cache::{TokenCache, Verified};
+use crate::token::verify::Verifier;
+use crate::upstream::{Answer, Upstream, UpstreamError};
+
+/// What all workers share: built once, then only read.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The checked configuration.
+    pub config: Config,
+    /// Its routes.
+    pub routes: RouteTable,
+    /// The keys of all issuers.
+    pub verifier: Arc<Verifier>,
+    /// Ended sessions and users.
+    pub revocations: Arc<Revocations>,
+    /// Sessions and revocations.
+    pub sessions: Arc<Sessions>,
+    /// The public endpoints.
+    pub auth_api: AuthApi,
+    /// Where store calls run: never on a worker.
+    pub control: tokio::runtime::Handle,
+}
+
+impl Gateway {
+    /// Whether `address` is a proxy whose word on the client is taken.
+    pub fn is_trusted_proxy(&self, address: IpAddr) -> bool {
+        is_in(&self.config.server.trusted_proxies, address)
+    }
+}
+
+fn is_in(nets: &[IpNet], address: IpAddr) -> bool {
+    nets.iter().any(|net| net.contains(&address))
+}
+
+/// One thread's part of the gateway: everything it writes to is its own.
+#[derive(Debug)]
+pub struct Worker {
+    gateway: Arc<Gateway>,
+    cache: RefCell<TokenCache>,
+    upstreams: Vec<Upstream>,
+    policy: Rc<HeaderPolicy>,
+    metrics: Arc<WorkerMetrics>,
+    log: Rc<WorkerLog>,
+    names: trace::Names,
+}
+
+/// What a request is answered with.
+enum Outcome {
+    /// An answer of ours.
+    Own(Response<Bytes>),
+    /// An upstream's.
+    Upstream(Box<Answer>, Duration),
+}
+
+impl Worker {
+    /// `seed` is random; `share` is the number of workers the token cache is divided by.
+    pub fn new(gateway: Arc<Gateway>, metrics: Arc<WorkerMetrics>, log: Rc<WorkerLog>, seed: [u8; 16]) -> Self {
+        let config = &gateway.config;
+        let auth = &config.auth;
+        let policy =
+            HeaderPolicy::new(auth.user_header.clone(), auth.session_header.clone(), auth.strip_headers.clone());
+        let upstreams = config
+            .upstreams
+            .iter()
+            .enumerate()
+            .map(|(index, upstream)| Upstream::new(upstream, index, metrics.clone()))
+            .collect();
+        let cache_bytes = config.limits.token_cache_bytes.get() / config.server.workers.get();
+        Self {
+            cache: RefCell::new(TokenCache::new(cache_bytes)),
+            upstreams,
+            policy: Rc::new(policy),
+            metrics,
+            log,
+            names: trace::Names::new(seed),
+            gateway,
+        }
+    }
+
+    /// What is shared.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// What this worker counts.
+    pub fn metrics(&self) -> &Arc<WorkerMetrics> {
+        &self.metrics
+    }
+
+    /// Done now and then: log lines go out, unused upstream connections are closed.
+    pub fn tick(&self) {
+        self.log.flush();
+        for upstream in &self.upstreams {
+            upstream.close_unused();
+        }
+        self.metrics.cache_entries.set(u64::try_from(self.cache.borrow().len()).unwrap_or(u64::MAX));
+    }
+
+    /// From the header of a request to the header of its response.
+    pub async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> Response<ResponseBody> {
+        let (parts, body) = request.into_parts();
+        let request_id = self.names.request_id(&parts.headers);
+        let client = headers::client_address(&parts.headers, peer, |address| self.gateway.is_trusted_proxy(address));
+        let mut entry = Box::new(AccessEntry::begin(self.log.clone(), client, &parts, request_id.clone()));
+        let is_head = parts.method == Method::HEAD;
+
+        let rejection = match self.answer(peer, parts, body, &mut entry).await {
+            Ok(Outcome::Upstream(answer, idle)) => {
+                let Answer { response, lease, .. } = *answer;
+                entry.status = Some(response.status());
+                return response.map(|incoming| ResponseBody::upstream(incoming, lease, idle, entry));
+            }
+            Ok(Outcome::Own(response)) => {
+                entry.status = Some(response.status());
+                return own(response, is_head, entry);
+            }
+            Err(rejection) => rejection,
+        };
+        entry.reason = Some(rejection.reason);
+        let response = rejection.to_response(request_id.to_str().unwrap_or("-"));
+        entry.status = Some(response.status());
+        own(response, is_head, entry)
+    }
+
+    /// Host, path and framing → ours? → route → identity → upstream. The first doubt ends it.
+    async fn answer(
+        &self,
+        peer: &Peer,
+        mut parts: Parts,
+        body: Incoming,
+        entry: &mut AccessEntry,
+    ) -> Result<Outcome, Rejection> {
+        let path = target::path(&parts)?;
+        let query = parts.uri.query().map_or(0, |query| query.len() + 1);
+        if path.len() + query > self.gateway.config.limits.uri_bytes.get() {
+            return Err(Reason::UriTooLong.into());
+        }
+        let host = target::host(&parts)?;
+        let framing = target::framing(&parts.headers, parts.version)?;
+
+        if let Some(endpoint) = self.gateway.auth_api.endpoint(path) {
+            return self.own_endpoint(endpoint, peer, &parts, body, entry).await.map(Outcome::Own);
+        }
+
+        let route = self.gateway.routes.find(&host.name, path, &parts.method)?;
+        entry.set_route(route);
+        let now = UnixTime::now();
+        let identity = self.identify(&parts, route, now)?;
+        if let Some(identity) = &identity {
+            // Known from here on, also to the log of a refusal.
+            entry.identity = Some(identity.clone());
+            self.ensure_active(identity, now).await?;
+        }
+
+        if let (Some(limit), Framing::Length(length)) = (route.body_bytes, framing)
+            && length > limit.get()
+        {
+            return Err(Reason::BodyTooLarge.into());
+        }
+        let forwarding = Forwarding {
+            peer,
+            forward_token: route.forward_token,
+            restricts_methods: route.restricts_methods,
+            http2: parts.version == Version::HTTP_2,
+            identity: identity.as_deref().map(|known| &known.identity),
+        };
+        headers::to_upstream(&mut parts.headers, &self.policy, &host.header, &forwarding);
+        self.names.ensure_traceparent(&mut parts.headers);
+        parts.headers.insert(headers::X_REQUEST_ID, entry.request_id.clone());
+        let (request, progress) = self.to_request(parts, body, host.header, framing, route)?;
+        self.forward(request, progress, route, entry).await
+    }
+
+    /// The request as the upstream gets it: origin form, one `Host`, one framing.
+    fn to_request(
+        &self,
+        parts: Parts,
+        body: Incoming,
+        host: HeaderValue,
+        framing: Framing,
+        route: &Route,
+    ) -> Result<(Request<RequestBody>, Option<Rc<RequestProgress>>), Rejection> {
+        let Parts { method, uri, mut headers, .. } = parts;
+        headers.insert(header::HOST, host);
+        let (body, progress) = if body.is_end_stream() {
+            // Said in words where a body is usual (RFC 9110 §8.6): some servers wait for one otherwise.
+            if framing == Framing::Length(0) || matches!(method, Method::POST | Method::PUT | Method::PATCH) {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
+            (RequestBody::empty(), None)
+        } else {
+            let length = match framing {
+                Framing::Length(length) => Some(length),
+                Framing::Chunked => None,
+                Framing::Unsaid => body.size_hint().exact(),
+            };
+            match length {
+                Some(length) => headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length)),
+                None => headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
+            };
+            let limit = route.body_bytes.map(std::num::NonZeroU64::get);
+            let idle = self.gateway.config.limits.body_idle_timeout;
+            let (body, progress) = RequestBody::streaming(body, limit, idle, self.policy.clone());
+            (body, Some(progress))
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = origin_form(uri)?;
+        *request.headers_mut() = headers;
+        Ok((request, progress))
+    }
+
+    async fn forward(
+        &self,
+        request: Request<RequestBody>,
+        progress: Option<Rc<RequestProgress>>,
+        route: &Route,
+        entry: &mut AccessEntry,
+    ) -> Result<Outcome, Rejection> {
+        let Some(upstream) = self.upstreams.get(route.upstream) else { return Err(Reason::UpstreamUnreachable.into()) };
+        let start = Instant::now();
+        let sent = upstream.send(request, progress.as_deref(), route.response_timeout).await;
+        let took = start.elapsed();
+        entry.upstream_time = Some(took);
+        match sent {
+            Ok(mut answer) => {
+                self.metrics.upstream_duration[route.upstream].observe(took);
+                entry.server = Some(answer.server.clone());
+                if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    // Nobody asked for it: `Upgrade` was removed.
+                    return Err(Reason::UpstreamBroken.into());
+                }
+                headers::to_client(answer.response.headers_mut());
+                Ok(Outcome::Upstream(Box::new(answer), upstream.body_idle_timeout()))
+            }
+            Err(error) => {
+                if let Some(fault) = progress.and_then(|progress| progress.fault.get()) {
+                    return Err(fault.into());
+                }
+                tracing::warn!(route = %route.name, error = %chain(&error), duration_ms = took.as_millis(), "upstream failed");
+                Err(match error {
+                    UpstreamError::Unreachable { .. } => Reason::UpstreamUnreachable,
+                    UpstreamError::Broken { .. } => Reason::UpstreamBroken,
+                    UpstreamError::Timeout { .. } => Reason::UpstreamTimeout,
+                }
+                .into())
+            }
+        }
+    }
+
+    async fn own_endpoint(
+        &self,
+        endpoint: Endpoint,
+        peer: &Peer,
+        parts: &Parts,
+        body: Incoming,
+        entry: &AccessEntry,
+    ) -> Result<Response<Bytes>, Rejection> {
+        let call = crate::auth_api::Call {
+            gateway: &self.gateway,
+            parts,
+            client: entry.client,
+            scheme: peer.scheme(),
+            request_id: entry.request_id.to_str().unwrap_or("-"),
+        };
+        self.gateway.auth_api.serve(endpoint, call, body).await
+    }
+}
+
+/// An error with its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}
+
+/// Path and query only: what the router judged, byte for byte.
+fn origin_form(uri: Uri) -> Result<Uri, Rejection> {
+    if uri.authority().is_none() {
+        return Ok(uri);
+    }
+    match uri.into_parts().path_and_query {
+        Some(target) => Ok(Uri::from(target)),
+        None => Err(Reason::BadTarget.into()),
+    }
+}
+
+/// An answer of ours; to `HEAD` with the length but without the body (RFC 9110 §9.3.2).
+fn own(mut response: Response<Bytes>, is_head: bool, entry: Box<AccessEntry>) -> Response<ResponseBody> {
+    if is_head {
+        let length = HeaderValue::from(response.body().len());
+        response.headers_mut().insert(header::CONTENT_LENGTH, length);
+        *response.body_mut() = Bytes::new();
+    }
+    response.map(|bytes| ResponseBody::full(bytes, Some(entry)))
+}
+
+impl Worker {
+    /// Who is calling, as the route asks for it.
+    fn identify(&self, parts: &Parts, route: &Route, now: UnixTime) -> Result<Option<Rc<Verified>>, Rejection> {
+        let authorization = parts.headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+        Ok(authenticate::identify(
+            &authenticate::Known {
+                verifier: &self.gateway.verifier,
+                revocations: &self.gateway.revocations,
+                cache: &self.cache,
+                metrics: &self.metrics,
+                token_bytes: self.gateway.config.limits.token_bytes.get(),
+            },
+            authorization,
+            route,
+            now,
+        )?)
+    }
+
+    /// Refuses a session that was idle for too long; notes the request otherwise.
+    async fn ensure_active(&self, known: &Verified, now: UnixTime) -> Result<(), Rejection> {
+        let sessions = &self.gateway.sessions;
+        let Some(id) = authenticate::needs_note(known, sessions, now) else { return Ok(()) };
+        if sessions.touch(id, now) == crate::session::Touch::AskStore {
+            let asked = sessions.clone();
+            let answer = self.gateway.control.spawn(async move { asked.confirm_active(id, now).await }).await;
+            match answer {
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(ended))) => return Err(ended.into()),
+                // It may be idle or not: nobody can say.
+                Ok(Err(_)) | Err(_) => return Err(Reason::StoreUnavailable.into()),
+            }
+        }
+        known.touched_at.set(now.as_millis());
+        Ok(())
+    }
+}
+
+/// The one host of a request, as the client wrote it.
+///
+/// # Errors
+/// [`Reason::BadHost`]
+pub(crate) fn host_of(parts: &Parts) -> Result<HeaderValue, Reason> {
+    target::host(parts).map(|host| host.header)
+}

@@ -1,0 +1,118 @@
+//! Names for a request: `X-Request-Id` and `traceparent`, the client's where well-formed, else new ones.
+
+use std::cell::Cell;
+
+use http::header::{HeaderMap, HeaderValue};
+
+use crate::headers::{TRACEPARENT, X_REQUEST_ID};
+
+/// A worker's source of names: unique, not secret.
+#[derive(Debug)]
+pub(super) struct Names(Cell<[u64; 2]>);
+
+impl Names {
+    /// Starts from `seed`, which must be random: workers and restarts must not repeat each other.
+    pub(super) fn new(seed: [u8; 16]) -> Self {
+        let (low, high) = seed.split_at(8);
+        let word = |bytes: &[u8]| bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        Self(Cell::new([word(low) | 1, word(high)]))
+    }
+
+    /// xoroshiro128+
+    fn next(&self) -> u64 {
+        let [a, mut b] = self.0.get();
+        let result = a.wrapping_add(b);
+        b ^= a;
+        self.0.set([a.rotate_left(24) ^ b ^ (b << 16), b.rotate_left(37)]);
+        result
+    }
+
+    /// The client's request id, or a new one of 32 hexadecimal digits.
+    pub(super) fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
+        let mut given = headers.get_all(X_REQUEST_ID).iter();
+        match (given.next(), given.next()) {
+            (Some(id), None) if is_request_id(id.as_bytes()) => id.clone(),
+            _ => hex(&[], &[self.next(), self.next()], &[]),
+        }
+    }
+
+    /// Leaves a well-formed `traceparent` (W3C Trace Context §3.2) as it is and makes one otherwise, unsampled.
+    pub(super) fn ensure_traceparent(&self, headers: &mut HeaderMap) {
+        let mut given = headers.get_all(&TRACEPARENT).iter();
+        let good = matches!((given.next(), given.next()), (Some(value), None) if is_traceparent(value.as_bytes()));
+        if !good {
+            // An all-zero id is invalid; the chance is 2^-64, the bit makes it none.
+            let mut value = hex(b"00-", &[self.next(), self.next() | 1], b"-").as_bytes().to_vec();
+            value.extend_from_slice(hex(&[], &[self.next() | 1], b"-00").as_bytes());
+            if let Ok(value) = HeaderValue::from_bytes(&value) {
+                headers.insert(TRACEPARENT, value);
+            }
+        }
+    }
+}
+
+#[expect(clippy::expect_used, reason = "hexadecimal digits and the dashes of the callers")]
+fn hex(before: &[u8], words: &[u64], after: &[u8]) -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = before.to_vec();
+    for word in words {
+        text.extend((0..16).rev().map(|nibble| DIGITS[usize::try_from(word >> (nibble * 4) & 15).unwrap_or(0)]));
+    }
+    text.extend_from_slice(after);
+    HeaderValue::from_bytes(&text).expect("visible ASCII")
+}
+
+/// Up to 128 bytes that need no escaping in a log, a header or JSON.
+fn is_request_id(id: &[u8]) -> bool {
+    (1..=128).contains(&id.len())
+        && id
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'+' | b'/' | b'=' | b'@'))
+}
+
+fn is_traceparent(value: &[u8]) -> bool {
+    let hex = |part: &[u8]| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let not_zero = |part: &[u8]| part.iter().any(|b| *b != b'0');
+    value.len() == 55
+        && [2, 35, 52].iter().all(|at| value[*at] == b'-')
+        && [&value[..2], &value[3..35], &value[36..52], &value[53..]].iter().all(|part| hex(part))
+        && &value[..2] != b"ff"
+        && not_zero(&value[3..35])
+        && not_zero(&value[36..52])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_id_is_kept_only_when_harmless() {
+        let names = Names::new([7; 16]);
+        let mut headers = HeaderMap::new();
+        headers.insert(X_REQUEST_ID, HeaderValue::from_static("abc-1.2:3"));
+        assert_eq!(names.request_id(&headers), "abc-1.2:3");
+        for bad in ["", "a b", "a\"b", "a,b", &"a".repeat(129)] {
+            headers.insert(X_REQUEST_ID, HeaderValue::from_str(bad).unwrap());
+            let made = names.request_id(&headers);
+            assert!(made.len() == 32 && made != names.request_id(&headers), "{bad}");
+        }
+        headers.insert(X_REQUEST_ID, HeaderValue::from_static("a"));
+        headers.append(X_REQUEST_ID, HeaderValue::from_static("b"));
+        assert_eq!(names.request_id(&headers).len(), 32);
+    }
+
+    #[test]
+    fn a_trace_is_passed_or_made() {
+        let names = Names::new([7; 16]);
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let mut headers = HeaderMap::new();
+        headers.insert(TRACEPARENT, HeaderValue::from_static(good));
+        names.ensure_traceparent(&mut headers);
+        assert_eq!(headers[TRACEPARENT], good);
+        for bad in ["", "x", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", &good.to_uppercase()] {
+            headers.insert(TRACEPARENT, HeaderValue::from_str(bad).unwrap());
+            names.ensure_traceparent(&mut headers);
+            assert!(is_traceparent(headers[TRACEPARENT].as_bytes()), "{bad} {:?}", headers[TRACEPARENT]);
+        }
+    }
+}

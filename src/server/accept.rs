@@ -1,0 +1,156 @@
+//! Listening sockets and how many connections may be open.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections the kernel keeps for us while we are busy.
+const BACKLOG: i32 = 1024;
+
+/// One listening socket for each worker, on the same address: the kernel spreads connections over them.
+///
+/// # Errors
+/// As the system says, also [`io::ErrorKind::AddrInUse`] when another process listens there.
+pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+    // With SO_REUSEPORT a second gateway would silently share the port. A socket without it finds out.
+    let probe = socket(address, false)?;
+    probe.bind(&address.into())?;
+    let address = probe.local_addr()?.as_socket().unwrap_or(address);
+    drop(probe);
+    (0..workers)
+        .map(|_| {
+            let socket = socket(address, true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket.into())
+        })
+        .collect()
+}
+
+fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // Said, not left to the system's default: `[::]` also takes IPv4, `0.0.0.0` beside it would collide.
+        socket.set_only_v6(address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    Ok(socket)
+}
+
+/// Counts open connections, all of them and by address.
+#[derive(Debug)]
+pub struct Admission {
+    open: AtomicUsize,
+    most: usize,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+    most_by_address: usize,
+}
+
+/// Which limit keeps a connection out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Full {
+    /// `limits.connections`
+    Connections,
+    /// `limits.connections_per_address`
+    Address,
+}
+
+impl Admission {
+    /// At most `most` in all and `most_by_address` from one address.
+    pub fn new(most: usize, most_by_address: usize) -> Arc<Self> {
+        Arc::new(Self { open: AtomicUsize::new(0), most, by_address: Mutex::default(), most_by_address })
+    }
+
+    /// A place for a connection from `address`, given back when dropped.
+    ///
+    /// # Errors
+    /// [`Full`]
+    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Full> {
+        if self.open.fetch_add(1, Relaxed) >= self.most {
+            self.open.fetch_sub(1, Relaxed);
+            return Err(Full::Connections);
+        }
+        let address = owner_of(address);
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_address.entry(address).or_insert(0);
+        if *count >= self.most_by_address {
+            self.open.fetch_sub(1, Relaxed);
+            return Err(Full::Address);
+        }
+        *count += 1;
+        Ok(Permit { admission: self.clone(), address })
+    }
+}
+
+/// Whoever has an IPv6 address has the whole /64 of it (RFC 6177).
+pub fn owner_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => IpAddr::V4(v4),
+            None => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
+        },
+    }
+}
+
+/// A place for one connection.
+#[derive(Debug)]
+pub struct Permit {
+    admission: Arc<Admission>,
+    address: IpAddr,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.admission.open.fetch_sub(1, Relaxed);
+        let mut by_address = self.admission.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_an_error_also_with_a_shared_socket() {
+        let first = listen("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let address = first[0].local_addr().unwrap();
+        assert_eq!(first[1].local_addr().unwrap(), address);
+        assert_eq!(listen(address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        assert!(listen(address, 1).is_ok());
+    }
+
+    #[test]
+    fn places_are_counted_and_given_back() {
+        let admission = Admission::new(3, 2);
+        let (a, b) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let first = admission.admit(a).unwrap();
+        let _second = admission.admit(a).unwrap();
+        assert_eq!(admission.admit(a).unwrap_err(), Full::Address);
+        let _third = admission.admit(b).unwrap();
+        assert_eq!(admission.admit(b).unwrap_err(), Full::Connections);
+        drop(first);
+        assert!(admission.admit(a).is_ok());
+        assert_eq!(admission.by_address.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn an_ipv6_client_is_its_network() {
+        let of = |text: &str| owner_of(text.parse().unwrap()).to_string();
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(of("::ffff:10.0.0.1"), "10.0.0.1");
+    }
+}

@@ -1,0 +1,368 @@
+//! The access log: one line a request, written when its response has ended.
+//!
+//! Workers format into a buffer of their own; one thread writes to standard output. When the output does not keep up,
+//! lines are dropped and counted: a full pipe must not stop requests.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
+
+use super::metrics::WorkerMetrics;
+use crate::clock::UnixTime;
+use crate::config::{AccessLog, Log};
+use crate::reject::Reason;
+use crate::route::Route;
+use crate::token::cache::Verified;
+
+/// A worker hands its lines over when it has so many bytes of them.
+const FULL: usize = 32 * 1024;
+/// Buffers under way between all workers and the writer.
+const QUEUE: usize = 256;
+
+/// The writing thread's end.
+#[derive(Debug)]
+pub struct AccessWriter {
+    sender: SyncSender<Vec<u8>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    human: bool,
+    what: AccessLog,
+}
+
+impl AccessWriter {
+    /// Starts the thread that writes to standard output.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(log: &Log) -> std::io::Result<Self> {
+        let (sender, receiver) = sync_channel(QUEUE);
+        let human = super::is_human(log.format, std::io::stdout().is_terminal());
+        let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&receiver))?;
+        Ok(Self { sender, thread: Some(thread), human, what: log.access })
+    }
+
+    /// What makes a worker's end, on the worker's thread.
+    pub fn sender(&self) -> AccessSender {
+        AccessSender { sender: self.sender.clone(), human: self.human, what: self.what }
+    }
+
+    /// Waits until everything handed over is written. Call it once the workers are gone.
+    pub fn finish(mut self) {
+        drop(self.sender);
+        if let Some(thread) = self.thread.take() {
+            // A panic there was already printed by its thread.
+            drop(thread.join());
+        }
+    }
+}
+
+/// The way to the writing thread.
+#[derive(Debug)]
+pub struct AccessSender {
+    sender: SyncSender<Vec<u8>>,
+    human: bool,
+    what: AccessLog,
+}
+
+impl AccessSender {
+    /// A worker's end.
+    pub fn worker(self, metrics: Arc<WorkerMetrics>) -> Rc<WorkerLog> {
+        Rc::new(WorkerLog {
+            buffer: RefCell::new(Vec::with_capacity(FULL)),
+            sender: self.sender,
+            metrics,
+            human: self.human,
+            what: self.what,
+            sampled: std::cell::Cell::new(0.0),
+        })
+    }
+}
+
+fn write_all(receiver: &Receiver<Vec<u8>>) {
+    while let Ok(lines) = receiver.recv() {
+        // Locked for one write only: others in this process print, too.
+        let mut out = std::io::stdout().lock();
+        // Nobody reads standard output any more: requests go on without a log.
+        if out.write_all(&lines).and_then(|()| out.flush()).is_err() {
+            return;
+        }
+    }
+}
+
+/// A worker's buffer of lines.
+#[derive(Debug)]
+pub struct WorkerLog {
+    buffer: RefCell<Vec<u8>>,
+    sender: SyncSender<Vec<u8>>,
+    metrics: Arc<WorkerMetrics>,
+    human: bool,
+    what: AccessLog,
+    sampled: std::cell::Cell<f64>,
+}
+
+impl WorkerLog {
+    /// Hands the lines over to the writer; called now and then by the worker, and at its end.
+    pub fn flush(&self) {
+        let mut buffer = self.buffer.borrow_mut();
+        if buffer.is_empty() {
+            return;
+        }
+        let lines = std::mem::replace(&mut *buffer, Vec::with_capacity(FULL));
+        if let Err(TrySendError::Full(lines) | TrySendError::Disconnected(lines)) = self.sender.try_send(lines) {
+            let dropped = lines.iter().filter(|b| **b == b'\n').count();
+            self.metrics.log_dropped.add(u64::try_from(dropped).unwrap_or(u64::MAX));
+        }
+    }
+
+    fn wants(&self, entry: &AccessEntry) -> bool {
+        let good = entry.reason.is_none() && !entry.status.is_some_and(|status| status.is_server_error());
+        match self.what {
+            AccessLog::All => true,
+            AccessLog::Off => false,
+            AccessLog::Refused => !good,
+            AccessLog::Sample(share) => {
+                if !good {
+                    return true;
+                }
+                // Every n-th on average, evenly spread, without a random number.
+                let sum = self.sampled.get() + share;
+                self.sampled.set(sum.fract());
+                sum >= 1.0
+            }
+        }
+    }
+
+    fn write(&self, entry: &AccessEntry) {
+        if !self.wants(entry) {
+            return;
+        }
+        let mut buffer = self.buffer.borrow_mut();
+        if self.human {
+            entry.write_human(&mut Text(&mut buffer));
+        } else {
+            entry.write_json(&mut Text(&mut buffer));
+        }
+        let full = buffer.len() >= FULL;
+        drop(buffer);
+        if full {
+            self.flush();
+        }
+    }
+}
+
+/// Bytes as a place to format into, which never fails.
+struct Text<'a>(&'a mut Vec<u8>);
+
+impl std::fmt::Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// One request, from its header to the end of its response. Counted and written when dropped.
+#[derive(Debug)]
+pub struct AccessEntry {
+    log: Rc<WorkerLog>,
+    start: Instant,
+    /// The client, behind trusted proxies too.
+    pub client: IpAddr,
+    method: Method,
+    target: Uri,
+    version: Version,
+    host: Option<HeaderValue>,
+    /// `X-Request-Id`
+    pub request_id: HeaderValue,
+    /// Index and name of the route.
+    route: Option<(usize, Arc<str>)>,
+    /// Who was calling.
+    pub identity: Option<Rc<Verified>>,
+    /// The status that was answered.
+    pub status: Option<StatusCode>,
+    /// Why it was refused or went wrong.
+    pub reason: Option<Reason>,
+    /// From handing the request over to the response header.
+    pub upstream_time: Option<Duration>,
+    /// `host:port` of the server that got the request.
+    pub server: Option<Arc<str>>,
+    /// Bytes of the response body handed to the connection.
+    pub sent: u64,
+}
+
+impl AccessEntry {
+    /// At the end of a request's header.
+    pub fn begin(log: Rc<WorkerLog>, client: IpAddr, request: &http::request::Parts, request_id: HeaderValue) -> Self {
+        Self {
+            log,
+            start: Instant::now(),
+            client,
+            method: request.method.clone(),
+            target: request.uri.clone(),
+            version: request.version,
+            host: request.headers.get(http::header::HOST).cloned(),
+            request_id,
+            route: None,
+            identity: None,
+            status: None,
+            reason: None,
+            upstream_time: None,
+            server: None,
+            sent: 0,
+        }
+    }
+
+    /// The route it took.
+    pub fn set_route(&mut self, route: &Route) {
+        self.route = Some((route.index(), route.name.clone()));
+    }
+
+    fn fields(&self) -> Fields<'_> {
+        let duration = self.start.elapsed();
+        Fields {
+            duration,
+            host: self
+                .target
+                .authority()
+                .map(http::uri::Authority::as_str)
+                .or_else(|| self.host.as_ref().and_then(|host| host.to_str().ok())),
+            path: self.target.path(),
+            route: self.route.as_ref().map_or("-", |(_, name)| name),
+            status: self.status.map_or(0, |status| status.as_u16()),
+            protocol: match self.version {
+                Version::HTTP_2 => "HTTP/2",
+                Version::HTTP_10 => "HTTP/1.0",
+                _ => "HTTP/1.1",
+            },
+        }
+    }
+
+    /// One JSON object. The query is left out: people put secrets there.
+    fn write_json(&self, out: &mut Text<'_>) {
+        let fields = self.fields();
+        let _ = write!(out, "{{\"time\":\"{}\",\"client\":\"{}\",\"method\":\"", UnixTime::now(), self.client);
+        escape(out, self.method.as_str());
+        let _ = write!(out, "\",\"protocol\":\"{}\"", fields.protocol);
+        if let Some(host) = fields.host {
+            out.0.extend_from_slice(b",\"host\":\"");
+            escape(out, host);
+            out.0.push(b'"');
+        }
+        out.0.extend_from_slice(b",\"path\":\"");
+        escape(out, fields.path);
+        out.0.extend_from_slice(b"\",\"route\":\"");
+        escape(out, fields.route);
+        let _ = write!(
+            out,
+            "\",\"status\":{},\"duration_ms\":{:.3},\"body_bytes\":{}",
+            fields.status,
+            millis(fields.duration),
+            self.sent
+        );
+        if let Some(time) = self.upstream_time {
+            let _ = write!(out, ",\"upstream_ms\":{:.3}", millis(time));
+        }
+        if let Some(server) = &self.server {
+            out.0.extend_from_slice(b",\"upstream\":\"");
+            escape(out, server);
+            out.0.push(b'"');
+        }
+        if let Some(known) = &self.identity {
+            out.0.extend_from_slice(b",\"user\":\"");
+            escape(out, known.identity.user.as_str());
+            out.0.extend_from_slice(b"\",\"session\":\"");
+            escape(out, known.identity.session_header.to_str().unwrap_or("-"));
+            out.0.push(b'"');
+        }
+        if let Some(reason) = self.reason {
+            let _ = write!(out, ",\"reason\":\"{}\"", reason.as_str());
+        }
+        out.0.extend_from_slice(b",\"request_id\":\"");
+        escape(out, self.request_id.to_str().unwrap_or("-"));
+        out.0.extend_from_slice(b"\"}\n");
+    }
+
+    fn write_human(&self, out: &mut Text<'_>) {
+        let fields = self.fields();
+        let _ = write!(out, "{} {} ", UnixTime::now(), self.client);
+        escape(out, self.method.as_str());
+        out.0.push(b' ');
+        escape(out, fields.host.unwrap_or("-"));
+        escape(out, fields.path);
+        let _ = write!(out, " {} {} {:.1}ms route=\"", fields.protocol, fields.status, millis(fields.duration));
+        escape(out, fields.route);
+        out.0.push(b'"');
+        if let Some(known) = &self.identity {
+            out.0.extend_from_slice(b" user=\"");
+            escape(out, known.identity.user.as_str());
+            out.0.extend_from_slice(b"\" session=");
+            escape(out, known.identity.session_header.to_str().unwrap_or("-"));
+        }
+        if let Some(time) = self.upstream_time {
+            let _ = write!(out, " upstream={:.1}ms", millis(time));
+        }
+        if let Some(reason) = self.reason {
+            let _ = write!(out, " reason={}", reason.as_str());
+        }
+        out.0.push(b'\n');
+    }
+}
+
+struct Fields<'a> {
+    duration: Duration,
+    host: Option<&'a str>,
+    path: &'a str,
+    route: &'a str,
+    status: u16,
+    protocol: &'static str,
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+/// A line stays one line and a string one string, whatever a client put in it.
+fn escape(out: &mut Text<'_>, text: &str) {
+    if text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\') {
+        out.0.extend_from_slice(text.as_bytes());
+        return;
+    }
+    for character in text.chars() {
+        match character {
+            '"' => out.0.extend_from_slice(b"\\\""),
+            '\\' => out.0.extend_from_slice(b"\\\\"),
+            ' '..='~' => out.0.push(character as u8),
+            other => {
+                let mut units = [0; 2];
+                for unit in other.encode_utf16(&mut units) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            }
+        }
+    }
+}
+
+impl Drop for AccessEntry {
+    fn drop(&mut self) {
+        let metrics = &self.log.metrics;
+        if self.status.is_none() {
+            // Dropped before an answer: the client closed its connection or reset its stream.
+            self.reason = Some(Reason::ClientGone);
+            self.status = Some(Reason::ClientGone.status());
+        }
+        let route = self.route.as_ref().map_or(metrics.requests.len() - 1, |(index, _)| *index);
+        let class = self.status.map_or(0, |status| usize::from(status.as_u16() / 100)).min(5);
+        metrics.requests[route][class].add(1);
+        if let Some(reason) = self.reason {
+            metrics.refused[reason.index()].add(1);
+        }
+        metrics.duration.observe(self.start.elapsed());
+        let log = self.log.clone();
+        log.write(self);
+    }
+}
