@@ -158,6 +158,7 @@ impl App {
             verifier: verifier.clone(),
             revocations,
             sessions: sessions.clone(),
+            metrics: metrics.clone(),
             control: control.handle().clone(),
             config,
         });

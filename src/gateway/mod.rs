@@ -29,7 +29,7 @@ use crate::revocation::Revocations;
 use crate::route::{Route, RouteTable};
 use crate::session::Sessions;
 use crate::telemetry::access::{AccessEntry, WorkerLog};
-use crate::telemetry::metrics::WorkerMetrics;
+use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::token::cache::{TokenCache, Verified};
 use crate::token::verify::Verifier;
 use crate::upstream::{Answer, Upstream, UpstreamError};
@@ -49,6 +49,8 @@ pub struct Gateway {
     pub sessions: Arc<Sessions>,
     /// The public endpoints.
     pub auth_api: AuthApi,
+    /// What all workers count.
+    pub metrics: Arc<Metrics>,
     /// Where store calls run: never on a worker.
     pub control: tokio::runtime::Handle,
 }

@@ -1,0 +1,15 @@
+//! The gateway from its front door: real sockets, real TLS, a real store, a backend that writes down what it saw.
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod access;
+mod bodies;
+mod http2;
+mod identity_headers;
+mod limits;
+mod races;
+mod routing;
+mod sessions;
+mod shutdown;
+mod support;
+mod tls;
+mod upstreams;
