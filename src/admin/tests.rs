@@ -805,7 +805,42 @@ fn every_reference_of_the_document_leads_somewhere() {
     }
 }
 
-// --- Connections ---
+// --- Changes and connections ---
+
+#[tokio::test]
+async fn a_change_that_has_begun_is_finished_also_when_nobody_waits_for_it() {
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let (proceed, proceeded) = tokio::sync::oneshot::channel::<()>();
+    let (end, ended) = tokio::sync::oneshot::channel();
+    let change = finish(async move {
+        begin.send(()).unwrap();
+        proceeded.await.unwrap();
+        end.send(()).unwrap();
+        Ok(())
+    });
+    tokio::select! {
+        _ = change => panic!("it waits"),
+        outcome = begun => outcome.unwrap(),
+    }
+    proceed.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_change_that_breaks_off_is_no_success() {
+    let broken = finish::<()>(async { panic!("as if by a fault") }).await;
+    assert_eq!(broken, Err(AdminReason::StoreUnavailable.into()));
+}
+
+#[test]
+fn a_body_that_never_ends_is_not_waited_for() {
+    let f = Fixture::new();
+    let begun = format!(
+        "POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n\
+         Content-Length: 16\r\n\r\n{{\"user_id\""
+    );
+    raw(f.address(), &begun).refused(AdminReason::BodyTimeout);
+}
 
 /// A listener that serves `router`, to be stopped by the sender; the handle ends with it.
 async fn listening(
