@@ -51,6 +51,6 @@ pub(super) async fn config(State(admin): State<Arc<Admin>>) -> Json<Value> {
     Json(effective_config(&admin.state.gateway.config))
 }
 
-fn effective_config(_config: &Config) -> Value {
-    json!({})
+fn effective_config(config: &Config) -> Value {
+    config.to_redacted_json()
 }
