@@ -1,0 +1,89 @@
+//! `portcullis keys`: the own signing keys, through the admin listener.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use http::Method;
+use serde_json::Value;
+
+use super::admin_client::{AdminArgs, AdminClient, Failure, finish, json_line, shown, table};
+
+/// `portcullis keys`
+#[derive(Clone, Debug, clap::Args)]
+pub struct KeysArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+    #[command(subcommand)]
+    command: KeysCommand,
+}
+
+/// What to do with keys.
+#[derive(Clone, Debug, Subcommand)]
+enum KeysCommand {
+    /// List the signing keys
+    List,
+    /// Have the next key sign from now on
+    Rotate {
+        /// Also when the next key may not be known everywhere yet
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// Carries the command out. `json`: print the server's JSON instead of text for people.
+pub fn run(args: &KeysArgs, json: bool) -> ExitCode {
+    finish(carry_out(args, json))
+}
+
+fn carry_out(args: &KeysArgs, json: bool) -> Result<String, Failure> {
+    let client = AdminClient::new(&args.admin)?;
+    let keys = match args.command {
+        KeysCommand::List => client.ask(Method::GET, "/v1/keys", None)?,
+        KeysCommand::Rotate { force: false } => client.ask(Method::POST, "/v1/keys/rotate", None)?,
+        KeysCommand::Rotate { force: true } => client.ask(Method::POST, "/v1/keys/rotate?force=true", None)?,
+    };
+    Ok(if json { json_line(&keys) } else { overview(&keys) })
+}
+
+fn overview(keys: &Value) -> String {
+    let names = ["kid", "state", "created_at", "activated_at", "retired_at"];
+    let mut rows = vec![names.map(str::to_owned).to_vec()];
+    let all = keys["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
+    rows.extend(all.iter().map(|key| names.map(|name| shown(key, name)).to_vec()));
+    table(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::admin::tests::{Fixture, TOKEN};
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        keys: KeysArgs,
+    }
+
+    #[test]
+    fn keys_are_listed_and_rotated_when_forced() {
+        let f = Fixture::new();
+        let token = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(token.path(), TOKEN).unwrap();
+        let (admin, token) =
+            (format!("--admin=http://{}", f.address()), format!("--token=file:{}", token.path().display()));
+        let run = |words: &[&str], json| {
+            let line = ["keys", &admin, &token].into_iter().chain(words.iter().copied());
+            carry_out(&Line::try_parse_from(line).unwrap().keys, json)
+        };
+        let listed = run(&["list"], false).unwrap();
+        let words: Vec<&str> = listed.lines().map(|line| line.split_whitespace().nth(1).unwrap()).collect();
+        assert_eq!(words, ["state", "current", "next"]);
+        let Err(Failure::Failed(early)) = run(&["rotate"], false) else { panic!("rotated too early") };
+        assert!(early.starts_with("refused (409, key_not_yet_published): "), "{early}");
+        let rotated: Value = serde_json::from_str(&run(&["rotate", "--force"], true).unwrap()).unwrap();
+        assert_eq!(rotated["keys"].as_array().unwrap().len(), 3);
+        assert_eq!(rotated, serde_json::from_str::<Value>(&run(&["list"], true).unwrap()).unwrap());
+    }
+}
