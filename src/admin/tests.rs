@@ -8,10 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::app::App;
 use crate::clock::UnixTime;
-use crate::config::{
-    AccessLog, Admin as AdminSection, Auth, Config, JwksSource, Limits, Log, LogFormat, Server, Session, Source, Store,
-    TrustedIssuer,
-};
+use crate::config::{Config, JwksSource, TrustedIssuer};
 use crate::ids::{SessionId, SessionName, UserId};
 use crate::reject::Reason;
 use crate::revocation::EndReason;
@@ -28,55 +25,14 @@ pub(crate) struct Fixture {
 }
 
 fn config(dir: &std::path::Path) -> Config {
-    let any_port: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let some = |count: usize| count.try_into().unwrap();
-    let ten_seconds = Duration::from_secs(10);
-    Config {
-        server: Server {
-            listen: vec![any_port],
-            workers: some(1),
-            trusted_proxies: Vec::new(),
-            certificates: Vec::new(),
-            drain_timeout: ten_seconds,
-        },
-        admin: Some(AdminSection { listen: any_port, token: Secret::new(TOKEN.to_owned()) }),
-        auth: Auth {
-            prefix: "/auth".to_owned(),
-            public_url: None,
-            user_header: "x-user-id".parse().unwrap(),
-            session_header: "x-session-id".parse().unwrap(),
-            strip_headers: Vec::new(),
-        },
-        session: Some(Session {
-            issuer: "https://id.example".to_owned(),
-            audience: "app".to_owned(),
-            ..Session::unused()
-        }),
-        store: Store { path: dir.join("data") },
-        limits: Limits {
-            connections: some(1000),
-            connections_per_address: some(1000),
-            tls_handshake_timeout: ten_seconds,
-            header_timeout: ten_seconds,
-            idle_timeout: ten_seconds,
-            body_idle_timeout: ten_seconds,
-            header_count: some(100),
-            header_bytes: some(32 * 1024),
-            uri_bytes: some(8 * 1024),
-            body_bytes: None,
-            http2_streams: 100.try_into().unwrap(),
-            http2_resets: some(100),
-            token_bytes: some(8 * 1024),
-            token_cache_bytes: some(1024 * 1024),
-            refreshes_per_session: None,
-            refreshes_per_address: None,
-        },
-        log: Log { level: "off".to_owned(), format: LogFormat::Auto, access: AccessLog::Off },
-        trusted_issuers: Vec::new(),
-        upstreams: Vec::new(),
-        routes: Vec::new(),
-        source: Source::default(),
-    }
+    std::fs::write(dir.join("admin-token"), TOKEN).unwrap();
+    let text = "[server]\nlisten = [\"127.0.0.1:0\"]\nworkers = 1\n\
+                [admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"file:admin-token\"\n\
+                [session]\nissuer = \"https://id.example\"\naudience = \"app\"\n\
+                [log]\naccess = \"off\"\n\
+                [upstream.app]\nservers = [\"http://127.0.0.1:1\"]\n\
+                [[route]]\npath = \"/\"\nupstream = \"app\"\n";
+    Config::parse(text, "test.toml", dir).unwrap()
 }
 
 fn trusted_issuer(max_token_lifetime: Duration) -> TrustedIssuer {

@@ -6,6 +6,7 @@ use http::{HeaderName, Method, Uri};
 
 use super::Origin;
 use super::nearest::nearest;
+use crate::path;
 
 /// Reads a route's host: a name, an IPv4 address, or an IPv6 address in brackets. Lower case, without a dot at its end.
 ///
@@ -191,32 +192,19 @@ pub(super) fn canonical_route_path(path: &str) -> Result<(), String> {
     if path.contains("//") {
         return Err(String::from("has an empty segment (\"//\")"));
     }
-    let mut rest = path.as_bytes();
-    let mut decoded = Vec::with_capacity(rest.len());
-    while let [byte, tail @ ..] = rest {
-        rest = tail;
-        match byte {
-            b'%' => {
-                let digits = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-                let value = digits.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
-                let value = value.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-                let value = value.ok_or("has a \"%\" without two hexadecimal digits")?;
-                if value.is_ascii_alphanumeric() || value.is_ascii_control() || b"-._~/\\%;?#".contains(&value) {
-                    return Err(format!("has \"%{value:02X}\", which no canonical path has"));
-                }
-                decoded.push(value);
-                rest = &tail[2..];
-            }
-            // RFC 3986 §3.3, but `;`: it starts a parameter that some servers cut off.
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => decoded.push(*byte),
-            _ if b"-._~/!$&'()*+,=:@".contains(byte) => decoded.push(*byte),
-            0x80.. => return Err(String::from("has a letter that is not ASCII, expected it percent-encoded")),
-            _ => return Err(format!("has {:?}, which may not stand in a path", char::from(*byte))),
-        }
+    if let Some(letter) = path.chars().find(|letter| !letter.is_ascii()) {
+        return Err(format!("has {letter:?}, which is not ASCII, expected it percent-encoded"));
     }
-    match std::str::from_utf8(&decoded) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(String::from("is not UTF-8 once it is decoded")),
+    // What requests are judged by: a route that no request can have would be a gap that nobody sees.
+    let judged = path::judge(path).map_err(|error| match error.to_string().strip_prefix("path ") {
+        Some(fault) => fault.to_owned(),
+        None => error.to_string(),
+    })?;
+    match judged.spellings.names().next() {
+        Some(name) => Err(format!("has a spelling that no canonical path has ({name})")),
+        // A parameter at the end is one only in requests: servers cut it off.
+        None if path.contains(';') => Err(String::from("has ';', which may not stand in a path")),
+        None => Ok(()),
     }
 }
 

@@ -68,8 +68,36 @@ pub enum RouteError {
 #[derive(Debug)]
 pub struct RouteTable {
     routes: Vec<Route>,
-    hosts: HashMap<Box<str>, Paths>,
-    any_host: Paths,
+    /// By the paths as they are written.
+    exact: Hosts,
+    /// By the [`path::loose_reading`] of the same paths.
+    loose: Hosts,
+    /// Whether some route's path is not its own loose reading: then a path without another reading may have one among
+    /// the routes.
+    always_compare: bool,
+}
+
+/// The routes of each host, and those of any.
+#[derive(Debug, Default)]
+struct Hosts {
+    named: HashMap<Box<str>, Paths>,
+    any: Paths,
+}
+
+impl Hosts {
+    fn insert(&mut self, host: Option<&str>, path: &str, index: usize) {
+        let paths = match host {
+            Some(host) => self.named.entry(host.into()).or_default(),
+            None => &mut self.any,
+        };
+        paths.insert(path, index);
+    }
+
+    /// Routes of this host come first; those of any host are looked at when none of them has the path.
+    fn find(&self, host: &str, path: &str) -> Option<&[usize]> {
+        let named = if self.named.is_empty() { None } else { self.named.get(host).and_then(|paths| paths.find(path)) };
+        named.or_else(|| self.any.find(path))
+    }
 }
 
 /// The routes of one host.
@@ -107,13 +135,13 @@ impl RouteTable {
     /// From checked routes. `issuer` tells the index of an issuer's name; a name it does not know is left out, and a
     /// route whose issuers are all unknown takes none.
     pub fn new(config: &config::Config, issuer: impl Fn(&str) -> Option<IssuerIndex>) -> Self {
-        let mut table = Self { routes: Vec::new(), hosts: HashMap::new(), any_host: Paths::default() };
+        let mut table =
+            Self { routes: Vec::new(), exact: Hosts::default(), loose: Hosts::default(), always_compare: false };
         for (index, route) in config.routes.iter().enumerate() {
-            let paths = match &route.host {
-                Some(host) => table.hosts.entry(host.as_str().into()).or_default(),
-                None => &mut table.any_host,
-            };
-            paths.insert(&route.path, index);
+            let loose = path::loose_reading(&route.path);
+            table.always_compare |= loose != route.path;
+            table.exact.insert(route.host.as_deref(), &route.path, index);
+            table.loose.insert(route.host.as_deref(), &loose, index);
             table.routes.push(Route {
                 name: route.name.clone(),
                 upstream: route.upstream,
@@ -142,8 +170,6 @@ impl RouteTable {
 
     /// The route of a request. `host` as [`host_name`] gives it; `path` without query.
     ///
-    /// Routes of this host come first; those for any host are looked at when none of them has the path.
-    ///
     /// # Errors
     /// [`RouteError`] says why there is none.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Result<&Route, RouteError> {
@@ -152,7 +178,7 @@ impl RouteTable {
         if !judged.spellings.without(route.allow_path).is_empty() {
             return Err(RouteError::AmbiguousPath);
         }
-        if judged.has_other_reading {
+        if judged.has_other_reading || self.always_compare {
             self.agree(host, path, method, route, judged.spellings)?;
         }
         Ok(route)
@@ -161,7 +187,7 @@ impl RouteTable {
     /// Refuses a path that a more forgiving backend would read as one of another route.
     ///
     /// For a spelling the route allows by name, any other route is a reason to refuse; for the harmless ones (capital
-    /// letters, a dot, a parameter or a space at the end of a segment) only a route that asks for more.
+    /// letters, the case of `%c3`, a dot, a parameter or a space at the end of a segment) only a route that asks for more.
     fn agree(
         &self,
         host: &str,
@@ -170,21 +196,21 @@ impl RouteTable {
         route: &Route,
         found: Spellings,
     ) -> Result<(), RouteError> {
-        let loose = path::loose_reading(path);
-        let other = match self.pick(host, &loose, method) {
-            Ok(other) => other,
-            Err(RouteError::NotFound) => return Ok(()),
-            Err(_) => return Err(RouteError::AmbiguousPath),
+        let Some(others) = self.loose.find(host, &path::loose_reading(path)) else { return Ok(()) };
+        if others.contains(&route.index) {
+            return Ok(());
+        }
+        let asks_no_more = |other: &Route| {
+            strictness(route.access) >= strictness(other.access)
+                && route.issuers == other.issuers
+                && (other.methods.is_empty() || other.methods.contains(method))
         };
-        let same = other.index == route.index;
-        let stricter_or_equal = strictness(route.access) >= strictness(other.access) && route.issuers == other.issuers;
-        if same || (found.is_empty() && stricter_or_equal) { Ok(()) } else { Err(RouteError::AmbiguousPath) }
+        let mut others = others.iter().filter_map(|index| self.routes.get(*index));
+        if found.is_empty() && others.all(asks_no_more) { Ok(()) } else { Err(RouteError::AmbiguousPath) }
     }
 
     fn pick(&self, host: &str, path: &str, method: &Method) -> Result<&Route, RouteError> {
-        let of_host =
-            if self.hosts.is_empty() { None } else { self.hosts.get(host).and_then(|paths| paths.find(path)) };
-        let found = of_host.or_else(|| self.any_host.find(path)).ok_or(RouteError::NotFound)?;
+        let found = self.exact.find(host, path).ok_or(RouteError::NotFound)?;
         let mut candidates = found.iter().filter_map(|index| self.routes.get(*index));
         candidates
             .clone()

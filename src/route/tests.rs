@@ -87,6 +87,19 @@ fn no_spelling_of_a_protected_path_takes_the_public_route() {
 }
 
 #[test]
+fn a_route_with_a_spelling_of_its_own_is_not_passed_by_either() {
+    let table = table(&["- / * public", "- /caf%C3%A9 * required", "- /Admin * required", "- /b%20c * required"]);
+    for (path, route) in
+        [("/caf%C3%A9/x", "- /caf%C3%A9 * required"), ("/Admin", "- /Admin * required"), ("/x", "- / * public")]
+    {
+        assert_eq!(name(&table, "", path), Ok(route), "{path}");
+    }
+    for path in ["/caf%c3%a9", "/caf%C3%a9/x", "/admin", "/ADMIN/x", "/B%20c", "/b%20C/"] {
+        assert_eq!(name(&table, "", path), Err(RouteError::AmbiguousPath), "{path}");
+    }
+}
+
+#[test]
 fn a_route_loosens_one_spelling_by_name_and_no_reading_leads_elsewhere() {
     let mut text = String::from(
         "[server]\nlisten=[\"127.0.0.1:0\"]\n[session]\nissuer=\"i\"\naudience=\"a\"\n[upstream.u]\nservers=[\"http://127.0.0.1:1\"]\n",
