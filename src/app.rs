@@ -24,7 +24,7 @@ use crate::server::accept::{Admission, listen};
 use crate::server::tls::{self, TlsError};
 use crate::server::worker::{self, Drained, WorkerSetup};
 use crate::session::store::StoreError;
-use crate::session::{EmbeddedStore, OpenError, RefreshKeys, RefreshKeysError, Sessions};
+use crate::session::{EmbeddedStore, OpenError, RefreshKeys, RefreshKeysError, SessionPolicy, Sessions};
 use crate::tasks::Upkeep;
 use crate::telemetry::access::AccessWriter;
 use crate::telemetry::metrics::Metrics;
@@ -35,6 +35,9 @@ use crate::token::{IssuerIndex, OWN_ISSUER};
 
 /// Threads for the store's callers, the admin listener and background work.
 const CONTROL_THREADS: usize = 2;
+
+/// The admin listener gives its own calls 5 s to end; this is for when it does not.
+const ADMIN_DRAIN: Duration = Duration::from_secs(6);
 
 /// Why the gateway did not start. Nothing is left running.
 #[derive(Debug, thiserror::Error)]
@@ -82,9 +85,11 @@ pub struct App {
     admin: Option<SocketAddr>,
     control: Runtime,
     tasks: JoinSet<()>,
+    admin_task: Option<tokio::task::JoinHandle<()>>,
     workers: Vec<JoinHandle<io::Result<Drained>>>,
     access: AccessWriter,
     stop: watch::Sender<bool>,
+    stop_admin: watch::Sender<bool>,
     readiness: Readiness,
 }
 
@@ -117,12 +122,12 @@ impl App {
             [] => RefreshKeys::open_managed(&keys)?,
             files => RefreshKeys::from_files(files)?,
         });
+        let policy = SessionPolicy { longest_token: config.longest_token_lifetime(), ..(&own).into() };
         let verifier = Arc::new(verifier(&config));
         if config.session.is_some() {
-            verifier.swap_keys(OWN_ISSUER, signing.key_set());
+            signing.publish_to(&verifier);
         }
-        let sessions =
-            Arc::new(Sessions::new((&own).into(), store, signing.clone(), refresh_keys, revocations.clone()));
+        let sessions = Arc::new(Sessions::new(policy, store, signing.clone(), refresh_keys, revocations.clone()));
 
         let control = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(CONTROL_THREADS)
@@ -147,10 +152,12 @@ impl App {
             workers,
             config.routes.iter().map(|route| route.name.clone()).collect(),
             config.upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
+            sessions.ended().clone(),
         );
         add_gauges(&mut metrics, &verifier, &revocations, expiry);
         let metrics = Arc::new(metrics);
         let (stop, stopping) = watch::channel(false);
+        let (stop_admin, admin_stopping) = watch::channel(false);
         let readiness = Readiness::default();
         let gateway = Arc::new(Gateway {
             routes: RouteTable::new(&config, |name| verifier.issuer_named(name)),
@@ -168,7 +175,6 @@ impl App {
             sessions: sessions.clone(),
             signing: signing.clone(),
             verifier: verifier.clone(),
-            metrics: metrics.shared.clone(),
             access_token_ttl: own.access_token_ttl,
         }
         .spawn(&stopping);
@@ -177,6 +183,7 @@ impl App {
             let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
             tasks.spawn(jwks::keep_fresh(index, issuer.clone(), verifier.clone(), stopped));
         }
+        let mut admin_task = None;
         if let Some((listener, token)) = admin_listener {
             let state = AdminState {
                 gateway: gateway.clone(),
@@ -186,7 +193,7 @@ impl App {
                 readiness: readiness.clone(),
             };
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Thread)?;
-            tasks.spawn(admin::serve(listener, state, stopping.clone()));
+            admin_task = Some(tokio::spawn(admin::serve(listener, state, admin_stopping)));
         }
         drop(_inside);
 
@@ -213,7 +220,19 @@ impl App {
             });
             threads.push(thread.map_err(StartError::Thread)?);
         }
-        Ok(Self { gateway, listening, admin: admin_address, control, tasks, workers: threads, access, stop, readiness })
+        Ok(Self {
+            gateway,
+            listening,
+            admin: admin_address,
+            control,
+            tasks,
+            admin_task,
+            workers: threads,
+            access,
+            stop,
+            stop_admin,
+            readiness,
+        })
     }
 
     /// Where clients connect, in the order of the configuration; with the ports the system chose for port 0.
@@ -254,8 +273,13 @@ impl App {
             }
         }
         self.access.finish();
+        // The admin listener stays until here: who watches the gateway sees it drain, and that it is not ready.
+        let _ = self.stop_admin.send(true);
         let sessions = self.gateway.sessions.clone();
         let closed = self.control.block_on(async {
+            if let Some(admin) = self.admin_task.take() {
+                drop(tokio::time::timeout(ADMIN_DRAIN, admin).await);
+            }
             self.tasks.shutdown().await;
             sessions.close(UnixTime::now()).await
         });

@@ -25,7 +25,7 @@ use crate::session::store::StoreError;
 use crate::session::{RefreshError, RevocationTarget, Sessions, TokenPair};
 use crate::telemetry::metrics::SharedMetrics;
 use crate::token::bearer::bearer_token;
-use crate::token::signing::SigningKeys;
+use crate::token::signing::{PUBLISHED_BEFORE_USE, SigningKeys};
 use crate::token::{Identity, OWN_ISSUER, TokenError};
 
 /// `GET /.well-known/jwks.json`
@@ -37,8 +37,6 @@ pub const METADATA_PATH: &str = "/.well-known/oauth-authorization-server";
 const MAX_BODY_BYTES: usize = 16 * 1024;
 /// How long a client may take to send it.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the public keys may be kept by clients. A new key is published for at least this long before it signs.
-const JWKS_MAX_AGE: &str = "public, max-age=300";
 
 /// Which endpoint a path is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,7 +62,6 @@ pub struct AuthApi {
     signing: Arc<SigningKeys>,
     per_session: Limiter<SessionId>,
     per_address: Limiter<IpAddr>,
-    longest_token: Duration,
     metrics: Arc<SharedMetrics>,
 }
 
@@ -94,7 +91,6 @@ impl AuthApi {
             signing,
             per_session: Limiter::new(limits.refreshes_per_session),
             per_address: Limiter::new(limits.refreshes_per_address),
-            longest_token: config.longest_token_lifetime(),
             metrics,
         }
     }
@@ -244,13 +240,9 @@ impl AuthApi {
         target: Target,
         scope: Scope,
     ) -> Result<(), Rejection> {
-        let (sessions, metrics, longest) = (sessions.clone(), self.metrics.clone(), self.longest_token);
-        let ended = call.gateway.control.spawn(async move {
-            let ended = end(&sessions, &target, scope, longest, UnixTime::now()).await?;
-            metrics.ended(EndReason::SignedOut, ended);
-            Ok::<_, StoreError>(())
-        });
-        match ended.await {
+        let sessions = sessions.clone();
+        let ended = async move { end(&sessions, &target, scope, UnixTime::now()).await };
+        match call.gateway.control.spawn(ended).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(store_failed("logout", &error)),
             Err(_) => Err(Reason::StoreUnavailable.into()),
@@ -260,7 +252,11 @@ impl AuthApi {
     fn jwks(&self) -> Response<Bytes> {
         let mut response = reject::json(StatusCode::OK, Bytes::from(self.signing.public_jwks().to_vec()));
         let headers = response.headers_mut();
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(JWKS_MAX_AGE));
+        let cache = format!("public, max-age={}", PUBLISHED_BEFORE_USE.as_secs());
+        headers.insert(
+            header::CACHE_CONTROL,
+            HeaderValue::from_str(&cache).unwrap_or(HeaderValue::from_static("no-store")),
+        );
         headers.remove(header::PRAGMA);
         response
     }
@@ -311,46 +307,34 @@ fn signed(gateway: &Gateway, token: &str) -> Result<Identity, TokenError> {
     gateway.verifier.verify_even_expired(token, UnixTime::now())
 }
 
-/// Ends what the target and scope say; how many sessions of ours that were.
-async fn end(
-    sessions: &Sessions,
-    target: &Target,
-    scope: Scope,
-    longest_token: Duration,
-    now: UnixTime,
-) -> Result<u64, StoreError> {
+/// Ends what the target and scope say.
+async fn end(sessions: &Sessions, target: &Target, scope: Scope, now: UnixTime) -> Result<(), StoreError> {
     let reason = EndReason::SignedOut;
-    let (own, user) = match target {
+    let (id, user) = match target {
         Target::Session(id) => match scope {
-            Scope::Local => (Some(*id), None),
+            Scope::Local => (*id, None),
             // The user is known to the store only.
-            Scope::Others | Scope::Global => (Some(*id), sessions.find(id).await?.map(|session| session.user)),
+            Scope::Others | Scope::Global => (*id, sessions.find(id).await?.map(|session| session.user)),
         },
         Target::Identity(identity) => match identity.session {
-            SessionName::Own(id) if identity.issuer == OWN_ISSUER => (Some(id), Some(identity.user.clone())),
+            SessionName::Own(id) if identity.issuer == OWN_ISSUER => (id, Some(identity.user.clone())),
             // Somebody else's session: it ends here by a revocation.
             _ => {
                 let target = match scope {
                     Scope::Local => RevocationTarget::Session(identity.session.clone()),
                     Scope::Global => RevocationTarget::User(identity.user.clone()),
-                    Scope::Others => return Ok(0),
+                    // Which others there are, only their issuer knows.
+                    Scope::Others => return Ok(()),
                 };
-                sessions.revoke(target, reason, longest_token, now).await?;
-                return Ok(0);
+                return sessions.revoke(target, reason, now).await;
             }
         },
     };
-    let Some(id) = own else { return Ok(0) };
     match (scope, user) {
-        (Scope::Others, Some(user)) => sessions.end_user(&user, Some(id), reason, now).await,
-        (Scope::Global, Some(user)) => {
-            let ended = sessions.end_user(&user, None, reason, now).await?;
-            // The session itself, too, should it be of somebody whose entry was superseded meanwhile.
-            sessions.end(id, reason, now).await?;
-            Ok(ended)
-        }
-        (Scope::Others, None) => Ok(0),
-        (Scope::Local, _) | (Scope::Global, None) => Ok(u64::from(sessions.end(id, reason, now).await?)),
+        (Scope::Others, Some(user)) => sessions.end_user(&user, Some(id), reason, now).await.map(drop),
+        (Scope::Global, Some(user)) => sessions.end_user(&user, None, reason, now).await.map(drop),
+        (Scope::Others, None) => Ok(()),
+        (Scope::Local, _) | (Scope::Global, None) => sessions.end(id, reason, now).await.map(drop),
     }
 }
 

@@ -354,6 +354,24 @@ fn keep(keeps: bool, gone: &mut usize) -> bool {
     keeps
 }
 
+/// Sessions that ended, by reason, since the start.
+#[derive(Debug, Default)]
+pub struct EndCounts([AtomicU64; EndReason::ALL.len()]);
+
+impl EndCounts {
+    /// Counts `many` more.
+    pub fn add(&self, reason: EndReason, many: usize) {
+        if let Some((_, count)) = EndReason::ALL.iter().zip(&self.0).find(|(one, _)| **one == reason) {
+            count.fetch_add(many as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Every reason with its number.
+    pub fn all(&self) -> impl Iterator<Item = (EndReason, u64)> {
+        EndReason::ALL.into_iter().zip(&self.0).map(|(reason, count)| (reason, count.load(Ordering::Relaxed)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -9,8 +9,6 @@ use crate::clock::UnixTime;
 use crate::gateway::chain;
 use crate::session::Sessions;
 use crate::session::store::StoreError;
-use crate::telemetry::metrics::SharedMetrics;
-use crate::token::OWN_ISSUER;
 use crate::token::signing::SigningKeys;
 use crate::token::verify::Verifier;
 
@@ -62,8 +60,6 @@ pub struct Upkeep {
     pub signing: Arc<SigningKeys>,
     /// Where own keys are looked up.
     pub verifier: Arc<Verifier>,
-    /// Counts sessions that were swept.
-    pub metrics: Arc<SharedMetrics>,
     /// How long a retired key is still needed.
     pub access_token_ttl: Duration,
 }
@@ -102,13 +98,15 @@ impl Upkeep {
         every("purge retired keys", KEYS_INTERVAL, &mut tasks, stopping, move || {
             let it = self.clone();
             async move {
-                match it.signing.purge_retired(clock.now(), it.access_token_ttl) {
-                    Ok(0) => {}
-                    Ok(purged) => {
-                        it.verifier.swap_keys(OWN_ISSUER, it.signing.key_set());
+                let (keys, ttl) = (it.signing.clone(), it.access_token_ttl);
+                // It writes files and waits for the disk.
+                match tokio::task::spawn_blocking(move || keys.purge_retired(clock.now(), ttl)).await {
+                    Ok(Ok(0)) | Err(_) => {}
+                    Ok(Ok(purged)) => {
+                        it.signing.publish_to(&it.verifier);
                         tracing::info!(purged, "dropped retired signing keys");
                     }
-                    Err(error) => tracing::warn!(error = %chain(&error), "cannot drop retired signing keys"),
+                    Ok(Err(error)) => tracing::warn!(error = %chain(&error), "cannot drop retired signing keys"),
                 }
                 Ok(())
             }

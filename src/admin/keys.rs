@@ -1,7 +1,6 @@
 //! Own signing keys: look and rotate.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -14,11 +13,7 @@ use super::refusal::{AdminReason, Refusal};
 use super::{Admin, finish};
 use crate::clock::UnixTime;
 use crate::gateway::chain;
-use crate::token::OWN_ISSUER;
-use crate::token::signing::{KeyInfo, KeyState, SigningKeys, SigningKeysError};
-
-/// How long a key is published before it may sign: as long as others may keep the key document (its `max-age`).
-pub(super) const PUBLISHED_BEFORE_USE: Duration = Duration::from_secs(300);
+use crate::token::signing::{KeyInfo, KeyState, PUBLISHED_BEFORE_USE, SigningKeys, SigningKeysError};
 
 /// `GET /v1/keys`
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Response {
@@ -52,12 +47,12 @@ pub(super) async fn rotate(
         }
         // Before, so that no token is signed with a key that the verifier was not told of, whatever was missed until
         // now. It knows the next key from then on, as others do from the published document.
-        gateway.verifier.swap_keys(OWN_ISSUER, signing.key_set());
+        signing.publish_to(&gateway.verifier);
         let (keys, token_ttl) = (signing.clone(), session.access_token_ttl);
         // It writes files and waits for the disk.
         let rotated = tokio::task::spawn_blocking(move || keys.rotate(now, token_ttl)).await;
         // After, for the newly made next key; in case of an error for what is in use as before.
-        gateway.verifier.swap_keys(OWN_ISSUER, signing.key_set());
+        signing.publish_to(&gateway.verifier);
         let rotated = match rotated {
             Ok(outcome) => outcome.map_err(not_rotated)?,
             Err(panicked) => {

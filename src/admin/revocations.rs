@@ -40,17 +40,15 @@ pub(super) async fn create(State(admin): State<Arc<Admin>>, Body(revoke): Body<R
     };
     let reason = EndReason::from(revoke.reason);
     finish(async move {
-        let gateway = &admin.state.gateway;
-        let (sessions, now) = (&gateway.sessions, UnixTime::now());
-        // Own sessions end here, where they are counted; what remains is that tokens signed elsewhere are refused too,
+        let (sessions, now) = (&admin.state.gateway.sessions, UnixTime::now());
+        // Own sessions end here, for the log to say how many; what remains is that tokens signed elsewhere are refused too,
         // and for as long as those may live.
         let ended = match &target {
             RevocationTarget::Session(SessionName::Own(id)) => u64::from(sessions.end(*id, reason, now).await?),
             RevocationTarget::Session(SessionName::Other(_)) => 0,
             RevocationTarget::User(user) => sessions.end_user(user, None, reason, now).await?,
         };
-        admin.state.metrics.shared.ended(reason, ended);
-        sessions.revoke(target.clone(), reason, gateway.config.longest_token_lifetime(), now).await?;
+        sessions.revoke(target.clone(), reason, now).await?;
         let reason = reason.as_str();
         match &target {
             RevocationTarget::Session(name) => {

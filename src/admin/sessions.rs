@@ -131,7 +131,6 @@ pub(super) async fn end(
     let reason = EndReason::from(end.reason);
     finish(async move {
         let ended = admin.state.gateway.sessions.end(id, reason, UnixTime::now()).await?;
-        admin.state.metrics.shared.ended(reason, u64::from(ended));
         tracing::info!(session_id = %id, reason = reason.as_str(), ended, "admin: session ended");
         Ok(StatusCode::NO_CONTENT)
     })
@@ -157,7 +156,6 @@ pub(super) async fn end_user(
     finish(async move {
         let reason = EndReason::SecurityAction;
         let ended = admin.state.gateway.sessions.end_user(&user, except, reason, UnixTime::now()).await?;
-        admin.state.metrics.shared.ended(reason, ended);
         tracing::info!(
             user_id = %user,
             except = except.map(tracing::field::display),

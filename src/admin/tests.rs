@@ -538,7 +538,7 @@ fn keys_rotate_and_no_token_is_refused_over_it() {
     assert_eq!(f.app.gateway().verifier.keys(OWN_ISSUER).len(), 3);
     let jwks = exchange(f.app.listening()[0], "GET", "/.well-known/jwks.json", "", None);
     assert!(jwks.body.contains(&kid(&after, "next")), "{jwks:?}");
-    let age = format!("public, max-age={}", keys::PUBLISHED_BEFORE_USE.as_secs());
+    let age = format!("public, max-age={}", crate::token::signing::PUBLISHED_BEFORE_USE.as_secs());
     assert_eq!(jwks.header("cache-control"), Some(age.as_str()));
 }
 

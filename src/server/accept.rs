@@ -23,7 +23,8 @@ pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener
     drop(probe);
     (0..workers)
         .map(|_| {
-            let socket = socket(address, true)?;
+            // Shared only where it must be: another process of the same user could join in.
+            let socket = socket(address, workers > 1)?;
             socket.bind(&address.into())?;
             socket.listen(BACKLOG)?;
             socket.set_nonblocking(true)?;

@@ -55,6 +55,7 @@ impl Sessions {
             let Updated { before, change, ended } = self.store.update(id, self.end_when_timed_out(now)).await?;
             if let Change::End(reason) = change {
                 self.activity.forget(&id);
+                self.ended.add(reason, 1);
                 return Ok(Some(reason));
             }
             if before.is_none() {
@@ -121,8 +122,9 @@ impl Sessions {
                 ending.spawn(async move { (id, store.update(id, decide).await) });
             }
             for (id, updated) in ending.join_all().await {
-                if matches!(updated?.change, Change::End(_)) {
+                if let Change::End(reason) = updated?.change {
                     self.activity.forget(&id);
+                    self.ended.add(reason, 1);
                     total += 1;
                 }
             }

@@ -18,6 +18,8 @@ pub struct SessionPolicy {
     pub audience: String,
     /// How long an access token lives.
     pub access_token_ttl: Duration,
+    /// The longest any accepted token lives, of trusted issuers too: how long the end of a user must be remembered.
+    pub longest_token: Duration,
     /// A session without a request for so long ends; `None`: never.
     pub idle_timeout: Option<Duration>,
     /// A session so old ends; `None`: never.
@@ -34,6 +36,7 @@ impl From<&config::Session> for SessionPolicy {
             issuer: config.issuer.clone(),
             audience: config.audience.clone(),
             access_token_ttl: config.access_token_ttl,
+            longest_token: config.access_token_ttl,
             idle_timeout: config.idle_timeout,
             max_lifetime: config.max_lifetime,
             max_per_user: config.max_per_user,

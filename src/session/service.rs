@@ -14,7 +14,7 @@ use super::{
 };
 use crate::clock::{LEEWAY, UnixTime};
 use crate::ids::{SessionId, SessionName, UserId};
-use crate::revocation::{EndReason, Revocation, Revocations};
+use crate::revocation::{EndCounts, EndReason, Revocation, Revocations};
 use crate::token::mint::{self, AccessClaims};
 use crate::token::signing::SigningKeys;
 
@@ -35,6 +35,7 @@ pub struct Sessions {
     refresh_keys: Arc<RefreshKeys>,
     revocations: Arc<Revocations>,
     pub(super) activity: Arc<Activity>,
+    pub(super) ended: Arc<EndCounts>,
 }
 
 impl fmt::Debug for Sessions {
@@ -58,7 +59,7 @@ impl Sessions {
     ) -> Self {
         assert!(Arc::ptr_eq(store.revocations(), &revocations), "the store keeps other revocations up to date");
         let activity = Arc::new(Activity::new(activity::MAX_NOTED));
-        Self { policy: Arc::new(policy), store, signing, refresh_keys, revocations, activity }
+        Self { policy: Arc::new(policy), store, signing, refresh_keys, revocations, activity, ended: Arc::default() }
     }
 
     /// Creates a session and its first pair of tokens. Its user's oldest sessions end when there are too many.
@@ -89,9 +90,9 @@ impl Sessions {
             access_expires_at: UnixTime::default(),
         }
         .with_access_token(issued_at, rules::access_expiry(now, issued_at, &self.policy));
-        for evicted in self.store.create(session.clone(), self.policy.max_per_user).await? {
-            self.activity.forget(&evicted);
-        }
+        let evicted = self.store.create(session.clone(), self.policy.max_per_user).await?;
+        evicted.iter().for_each(|id| self.activity.forget(id));
+        self.ended.add(EndReason::SignedInElsewhere, evicted.len());
         if self.policy.idle_timeout.is_some() {
             self.activity.note(id, now, now);
         }
@@ -159,6 +160,7 @@ impl Sessions {
             Change::Put(row) => row,
             Change::End(reason) => {
                 self.activity.forget(&id);
+                self.ended.add(reason, 1);
                 return Err(RefreshError::Ended(reason));
             }
         };
@@ -205,6 +207,7 @@ impl Sessions {
         let Updated { before, ended, .. } = self.store.update(id, Box::new(end)).await?;
         self.activity.forget(&id);
         if before.is_some() {
+            self.ended.add(reason, 1);
             return Ok(true);
         }
         // A token whose session the store does not know (any more) must be refused too when its holder signs out.
@@ -227,7 +230,8 @@ impl Sessions {
         reason: EndReason,
         now: UnixTime,
     ) -> Result<u64, StoreError> {
-        self.end_user_until(user, except, reason, now, now.plus(self.policy.access_token_ttl).plus(LEEWAY)).await
+        // The entry refuses tokens of trusted issuers for this user too: upstreams see one user id, whoever signed it.
+        self.end_user_until(user, except, reason, now, now.plus(self.policy.longest_token).plus(LEEWAY)).await
     }
 
     async fn end_user_until(
@@ -241,24 +245,19 @@ impl Sessions {
         let end = EndUser { user: user.clone(), except, issued_until: now, reason, expires_at };
         let ended = self.store.end_user(end).await?;
         ended.iter().for_each(|id| self.activity.forget(id));
+        self.ended.add(reason, ended.len());
         Ok(ended.len() as u64)
     }
 
     /// Refuses tokens of whichever issuer: of a session, or of a user up to now. Own sessions among them end, for their
     /// refresh tokens would otherwise outlive the revocation.
     ///
-    /// Kept for `longest_token_lifetime` and leeway: the longest life that a token issued until now may have.
+    /// Kept for the longest life that a token issued until now may have, and leeway.
     ///
     /// # Errors
     /// The store could not be asked; whether the revocation stands is unknown.
-    pub async fn revoke(
-        &self,
-        target: RevocationTarget,
-        reason: EndReason,
-        longest_token_lifetime: Duration,
-        now: UnixTime,
-    ) -> Result<(), StoreError> {
-        let expires_at = now.plus(longest_token_lifetime.max(self.policy.access_token_ttl)).plus(LEEWAY);
+    pub async fn revoke(&self, target: RevocationTarget, reason: EndReason, now: UnixTime) -> Result<(), StoreError> {
+        let expires_at = now.plus(self.policy.longest_token).plus(LEEWAY);
         match target {
             RevocationTarget::Session(session) => {
                 if let SessionName::Own(id) = session {
@@ -280,6 +279,11 @@ impl Sessions {
         let gone = self.store.purge_revocations(now).await?;
         self.revocations.purge(now);
         Ok(gone)
+    }
+
+    /// How many sessions ended since the start, and why.
+    pub fn ended(&self) -> &Arc<EndCounts> {
+        &self.ended
     }
 
     /// What is refused before its `exp`.

@@ -21,6 +21,7 @@ fn policy() -> SessionPolicy {
         issuer: "https://id.example".into(),
         audience: "app".into(),
         access_token_ttl: Duration::from_secs(3600),
+        longest_token: Duration::from_secs(3600),
         idle_timeout: None,
         max_lifetime: None,
         max_per_user: None,
@@ -342,11 +343,11 @@ async fn with_the_clock_set_back_a_token_is_dated_behind_the_users_end() {
 
 #[tokio::test]
 async fn revoking_ends_own_sessions_too() {
-    let f = Fixture::new(policy());
+    let day = Duration::from_secs(86_400);
+    let f = Fixture::new(SessionPolicy { longest_token: day, ..policy() });
     let ann = f.sessions.sign_in(new_session("ann"), at(0)).await.unwrap();
     let eve = f.sessions.sign_in(new_session("eve"), at(0)).await.unwrap();
-    let day = Duration::from_secs(86_400);
-    let revoke = |target| f.sessions.revoke(target, EndReason::SecurityAction, day, at(100));
+    let revoke = |target| f.sessions.revoke(target, EndReason::SecurityAction, at(100));
     revoke(RevocationTarget::Session(ann.session.into())).await.unwrap();
     revoke(RevocationTarget::User(user("eve"))).await.unwrap();
     let theirs = SessionName::parse("theirs").unwrap();

@@ -13,7 +13,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
 use crate::reject::Reason;
-use crate::revocation::EndReason;
+use crate::revocation::EndCounts;
 
 /// A number that one thread counts up.
 #[derive(Debug, Default)]
@@ -165,17 +165,6 @@ pub struct SharedMetrics {
     pub refreshes_refused: Cell,
     /// Refreshes that failed because the store did.
     pub refreshes_failed: Cell,
-    /// Sessions ended, by [`EndReason`] as in [`EndReason::ALL`].
-    pub ended: [Cell; EndReason::ALL.len()],
-}
-
-impl SharedMetrics {
-    /// Counts sessions that ended.
-    pub fn ended(&self, reason: EndReason, count: u64) {
-        if let Some(at) = EndReason::ALL.iter().position(|one| *one == reason) {
-            self.ended[at].add_shared(count);
-        }
-    }
 }
 
 /// A gauge that is read when scraped.
@@ -191,6 +180,7 @@ pub struct Metrics {
     workers: Vec<Arc<WorkerMetrics>>,
     /// Counted from any thread.
     pub shared: Arc<SharedMetrics>,
+    ended: Arc<EndCounts>,
     routes: Vec<Arc<str>>,
     upstreams: Vec<Arc<str>>,
     gauges: Vec<Gauge>,
@@ -203,12 +193,13 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// For so many workers and these routes and upstreams.
-    pub fn new(workers: usize, routes: Vec<Arc<str>>, upstreams: Vec<Arc<str>>) -> Self {
+    /// For so many workers and these routes and upstreams; `ended` is what the sessions count.
+    pub fn new(workers: usize, routes: Vec<Arc<str>>, upstreams: Vec<Arc<str>>, ended: Arc<EndCounts>) -> Self {
         let worker = || Arc::new(WorkerMetrics::new(routes.len(), upstreams.len()));
         Self {
             workers: std::iter::repeat_with(worker).take(workers).collect(),
             shared: Arc::default(),
+            ended,
             routes,
             upstreams,
             gauges: Vec::new(),
@@ -360,10 +351,8 @@ impl Collector for Metrics {
         }
         let mut family =
             encoder.encode_descriptor("portcullis_sessions_ended", "Sessions ended by reason.", None, counter)?;
-        for (reason, cell) in EndReason::ALL.iter().zip(&self.shared.ended) {
-            family
-                .encode_family(&[("reason", reason.as_str())])?
-                .encode_counter::<NoLabelSet, _, u64>(&cell.get(), None)?;
+        for (reason, count) in self.ended.all() {
+            family.encode_family(&[("reason", reason.as_str())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
         for (name, help, value) in [
             ("portcullis_connections_open", "Client connections open.", self.open_connections()),
@@ -414,7 +403,7 @@ mod tests {
 
     #[test]
     fn workers_are_added_up() {
-        let mut metrics = Metrics::new(2, vec!["a".into()], vec!["u".into()]);
+        let mut metrics = Metrics::new(2, vec!["a".into()], vec!["u".into()], Arc::default());
         metrics.gauge("portcullis_g", "A gauge.", vec![("x", "1".to_owned())], || 3.0);
         metrics.gauge("portcullis_g", "A gauge.", vec![("x", "2".to_owned())], || 4.5);
         let metrics = Arc::new(metrics);

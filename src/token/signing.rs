@@ -16,9 +16,14 @@ use arc_swap::ArcSwap;
 
 use self::files::Entry;
 use self::own_key::OwnKey;
+use super::OWN_ISSUER;
 use super::keys::KeySet;
+use super::verify::Verifier;
 use crate::clock::{LEEWAY, UnixTime};
 use crate::ids::KeyId;
+
+/// How long a key is published before it may sign, and how long others may keep the key document (its `max-age`).
+pub const PUBLISHED_BEFORE_USE: Duration = Duration::from_secs(300);
 
 /// The keys of own access tokens. One for the process; reading takes no lock.
 pub struct SigningKeys {
@@ -275,6 +280,14 @@ impl SigningKeys {
             self.replace(dir, keys, &expired)?;
         }
         Ok(expired.len())
+    }
+
+    /// Tells the verifier which keys there are: at the start and after every change.
+    ///
+    /// No change comes between reading them and telling, so that an older set never replaces a newer one.
+    pub fn publish_to(&self, verifier: &Verifier) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        verifier.swap_keys(OWN_ISSUER, self.key_set());
     }
 
     /// Disk first, then memory, then the files that nothing names any more.

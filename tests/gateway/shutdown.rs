@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Backend, Gateway, Toml};
+use crate::support::{Answer, Backend, Client, Gateway, Toml};
 
 fn slow(wait: Duration) -> Backend {
     Backend::answering(move |_| {
@@ -19,8 +19,14 @@ fn response_in_flight_survives_drain() {
     let mut busy = gateway.connect();
     busy.send("GET /public HTTP/1.1\r\nHost: a\r\n\r\n");
     backend.next();
-    let address = gateway.address;
+    let (address, admin) = (gateway.address, gateway.app().admin().unwrap());
     let stopping = std::thread::spawn(move || gateway.stop());
+    // Whoever sends requests here is told to stop doing so, while those in flight are answered.
+    let start = Instant::now();
+    let ready = "GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    while Client::plain(admin).ask(ready).status == 200 {
+        assert!(start.elapsed() < Duration::from_millis(500), "still ready");
+    }
     let reply = busy.reply();
     assert_eq!((reply.status, reply.text().as_str(), reply.header("connection")), (200, "late", Some("close")));
     assert!(idle.drained().is_some(), "an idle connection is closed at once");

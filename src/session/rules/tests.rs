@@ -18,6 +18,7 @@ fn policy() -> SessionPolicy {
         issuer: "i".into(),
         audience: "a".into(),
         access_token_ttl: Duration::from_secs(60),
+        longest_token: Duration::from_secs(60),
         idle_timeout: None,
         max_lifetime: None,
         max_per_user: None,
