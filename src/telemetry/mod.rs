@@ -3,9 +3,11 @@
 pub mod access;
 pub mod metrics;
 
+use std::borrow::Cow;
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::prelude::*;
 
 use crate::config::{Log, LogFormat};
@@ -16,9 +18,8 @@ use crate::config::{Log, LogFormat};
 ///
 /// # Errors
 /// When `log.level` is no filter.
-pub fn init(log: &Log) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::builder().parse(&log.level)?;
-    let registry = tracing_subscriber::registry().with(filter);
+pub fn init(log: &Log) -> Result<(), ParseError> {
+    let registry = tracing_subscriber::registry().with(filter(&log.level)?);
     let outcome = if is_human(log.format, std::io::stderr().is_terminal()) {
         registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false)).try_init()
     } else {
@@ -31,11 +32,41 @@ pub fn init(log: &Log) -> Result<(), tracing_subscriber::filter::ParseError> {
     Ok(())
 }
 
+/// `log.level` as a filter. A level alone is that of our own events: what the store's library tells of its files at
+/// every start is nobody's business, so libraries speak from `warn` on. Directives are taken as they are.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn filter(level: &str) -> Result<EnvFilter, ParseError> {
+    let ours = level.trim().parse::<LevelFilter>().is_ok_and(|level| level > LevelFilter::WARN);
+    let directives = if ours { Cow::Owned(format!("warn,portcullis={}", level.trim())) } else { Cow::Borrowed(level) };
+    EnvFilter::builder().parse(directives)
+}
+
 /// Whether this format is the one for people, on an output that is a terminal or not.
 pub fn is_human(format: LogFormat, terminal: bool) -> bool {
     match format {
         LogFormat::Auto => terminal,
         LogFormat::Human => true,
         LogFormat::Json => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_alone_is_for_our_own_events() {
+        for (level, directives) in [
+            ("info", "portcullis=info,warn"),
+            (" DEBUG ", "portcullis=debug,warn"),
+            ("error", "error"),
+            ("off", "off"),
+            ("info,fjall=debug", "fjall=debug,info"),
+        ] {
+            assert_eq!(filter(level).unwrap().to_string(), directives, "{level}");
+        }
+        assert!(filter("a[b").is_err());
     }
 }
