@@ -53,6 +53,23 @@ pub enum Endpoint {
     Unknown,
 }
 
+impl Endpoint {
+    /// The endpoint at `path` when they are under `prefix`, if it is one.
+    pub fn at(prefix: &str, path: &str) -> Option<Self> {
+        match path.strip_prefix(prefix) {
+            Some("/refresh") => return Some(Self::Refresh),
+            Some("/logout") => return Some(Self::Logout),
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => return Some(Self::Unknown),
+            _ => {}
+        }
+        match path {
+            JWKS_PATH => Some(Self::Jwks),
+            METADATA_PATH => Some(Self::Metadata),
+            _ => None,
+        }
+    }
+}
+
 /// The endpoints' own state: paths, limits and the keys to publish.
 #[derive(Debug)]
 pub struct AuthApi {
@@ -98,17 +115,7 @@ impl AuthApi {
     /// The endpoint at `path`, if it is one.
     pub fn endpoint(&self, path: &str) -> Option<Endpoint> {
         self.issuer.as_ref()?;
-        match path.strip_prefix(self.prefix.as_str()) {
-            Some("/refresh") => return Some(Endpoint::Refresh),
-            Some("/logout") => return Some(Endpoint::Logout),
-            Some(rest) if rest.is_empty() || rest.starts_with('/') => return Some(Endpoint::Unknown),
-            _ => {}
-        }
-        match path {
-            JWKS_PATH => Some(Endpoint::Jwks),
-            METADATA_PATH => Some(Endpoint::Metadata),
-            _ => None,
-        }
+        Endpoint::at(&self.prefix, path)
     }
 
     /// Answers a call.

@@ -17,11 +17,13 @@
 //! - [`server`]: sockets, TLS, deadlines, workers.
 //! - [`admin`]: the admin listener.
 //! - [`tasks`], [`app`]: background work, and the assembly.
+//! - [`cli`]: the command line.
 
 pub mod admin;
 pub mod app;
 pub mod auth_api;
 pub mod body;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod gateway;

@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! `portcullis`, the program: see [`portcullis::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    portcullis::cli::main()
+}

@@ -17,19 +17,19 @@ use crate::token::verify::Verifier;
 use crate::token::{OWN_ISSUER, TokenError};
 
 /// What a decision is made from: all in memory.
-pub(super) struct Known<'a> {
-    pub(super) verifier: &'a Verifier,
-    pub(super) revocations: &'a Revocations,
-    pub(super) cache: &'a RefCell<TokenCache>,
-    pub(super) metrics: &'a WorkerMetrics,
-    pub(super) token_bytes: usize,
+pub(crate) struct Known<'a> {
+    pub(crate) verifier: &'a Verifier,
+    pub(crate) revocations: &'a Revocations,
+    pub(crate) cache: &'a RefCell<TokenCache>,
+    pub(crate) metrics: &'a WorkerMetrics,
+    pub(crate) token_bytes: usize,
 }
 
 /// The identity of a request, as its route asks for one.
 ///
 /// The signature is checked once for each token and worker; expiry, revocation and what the route asks for on every
 /// request.
-pub(super) fn identify<'h>(
+pub(crate) fn identify<'h>(
     known: &Known<'_>,
     authorization: impl Iterator<Item = &'h [u8]>,
     route: &Route,

@@ -1,8 +1,8 @@
 //! A request, end to end: [`Worker::handle`] is the picture of the whole in one function.
 
-mod authenticate;
-mod target;
-mod trace;
+pub(crate) mod authenticate;
+pub(crate) mod target;
+pub(crate) mod trace;
 
 use std::cell::RefCell;
 use std::net::IpAddr;

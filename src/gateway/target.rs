@@ -11,18 +11,18 @@ use crate::route::host_name;
 
 /// The host a request names.
 #[derive(Debug)]
-pub(super) struct Host {
+pub(crate) struct Host {
     /// As the client wrote it: what the upstream gets.
-    pub(super) header: HeaderValue,
+    pub(crate) header: HeaderValue,
     /// As routes compare it.
-    pub(super) name: String,
+    pub(crate) name: String,
 }
 
 /// The one host of a request (RFC 9112 §3.2, RFC 9113 §8.3.1).
 ///
 /// `Host`, `:authority` and an absolute target must say the same where more than one is there: whoever is behind us may
 /// believe another of them.
-pub(super) fn host(parts: &Parts) -> Result<Host, Reason> {
+pub(crate) fn host(parts: &Parts) -> Result<Host, Reason> {
     let mut fields = parts.headers.get_all(header::HOST).iter();
     let field = match (fields.next(), fields.next()) {
         (_, Some(_)) => return Err(Reason::BadHost),
@@ -46,7 +46,7 @@ pub(super) fn host(parts: &Parts) -> Result<Host, Reason> {
 }
 
 /// The path of the target, which must be in origin form or absolute form (RFC 9112 §3.2).
-pub(super) fn path(parts: &Parts) -> Result<&str, Reason> {
+pub(crate) fn path(parts: &Parts) -> Result<&str, Reason> {
     if matches!(parts.method, Method::CONNECT | Method::TRACE) {
         return Err(Reason::NotImplemented);
     }
@@ -62,7 +62,7 @@ pub(super) fn path(parts: &Parts) -> Result<&str, Reason> {
 
 /// How long a request's body is said to be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Framing {
+pub(crate) enum Framing {
     /// Nothing is said: there is none (RFC 9112 §6.3), or it is HTTP/2's to say.
     Unsaid,
     /// `Content-Length`
@@ -72,7 +72,7 @@ pub(super) enum Framing {
 }
 
 /// The one way the body is framed. Everything that two readers could take differently is refused.
-pub(super) fn framing(headers: &HeaderMap, version: Version) -> Result<Framing, Reason> {
+pub(crate) fn framing(headers: &HeaderMap, version: Version) -> Result<Framing, Reason> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     match (codings.next(), codings.next(), lengths.next(), lengths.next()) {

@@ -8,11 +8,11 @@ use crate::headers::{TRACEPARENT, X_REQUEST_ID};
 
 /// A worker's source of names: unique, not secret.
 #[derive(Debug)]
-pub(super) struct Names(Cell<[u64; 2]>);
+pub(crate) struct Names(Cell<[u64; 2]>);
 
 impl Names {
     /// Starts from `seed`, which must be random: workers and restarts must not repeat each other.
-    pub(super) fn new(seed: [u8; 16]) -> Self {
+    pub(crate) fn new(seed: [u8; 16]) -> Self {
         let (low, high) = seed.split_at(8);
         let word = |bytes: &[u8]| bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
         Self(Cell::new([word(low) | 1, word(high)]))
@@ -28,7 +28,7 @@ impl Names {
     }
 
     /// The client's request id, or a new one of 32 hexadecimal digits.
-    pub(super) fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
+    pub(crate) fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
         let mut given = headers.get_all(X_REQUEST_ID).iter();
         match (given.next(), given.next()) {
             (Some(id), None) if is_request_id(id.as_bytes()) => id.clone(),
@@ -37,7 +37,7 @@ impl Names {
     }
 
     /// Leaves a well-formed `traceparent` (W3C Trace Context §3.2) as it is and makes one otherwise, unsampled.
-    pub(super) fn ensure_traceparent(&self, headers: &mut HeaderMap) {
+    pub(crate) fn ensure_traceparent(&self, headers: &mut HeaderMap) {
         let mut given = headers.get_all(&TRACEPARENT).iter();
         let good = matches!((given.next(), given.next()), (Some(value), None) if is_traceparent(value.as_bytes()));
         if !good {

@@ -1,0 +1,90 @@
+use std::fs;
+
+use super::*;
+
+/// A directory with a configuration, and the report on it.
+fn report(text: &str, files: impl FnOnce(&Path)) -> (tempfile::TempDir, Report) {
+    let dir = tempfile::tempdir().unwrap();
+    files(dir.path());
+    let config = Config::parse(text, "p.toml", dir.path()).unwrap();
+    let report = Report::of(&config, UnixTime::now()).unwrap();
+    (dir, report)
+}
+
+const ROUTE: &str = "[upstream.a]\nservers = [\"http://127.0.0.1:1\"]\n[[route]]\npath = \"/\"\nupstream = \"a\"\n";
+
+fn certificate(dir: &Path, name: &str, days: u64) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_after = (std::time::SystemTime::now() + Duration::from_secs(days * 24 * 3600)).into();
+    fs::write(dir.join(format!("{name}.pem")), params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+}
+
+#[test]
+fn every_bad_file_is_told_with_the_line_that_names_it() {
+    let text = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\n\
+         [[server.tls.certificate]]\nchain = \"a.pem\"\nkey = \"b.key\"\n\
+         [[server.tls.certificate]]\nchain = \"none.pem\"\nkey = \"none.key\"\n\
+         [session]\nissuer = \"i\"\naudience = \"a\"\nsigning_keys = [\"a.pem\"]\nrefresh_keys = [\"short\"]\n\
+         [[trusted_issuer]]\nissuer = \"t\"\naudience = [\"a\"]\njwks_file = \"short\"\n\
+         [store]\npath = \"short\"\n{ROUTE}"
+    );
+    let (_dir, report) = report(&text, |dir| {
+        certificate(dir, "a", 90);
+        certificate(dir, "b", 90);
+        fs::write(dir.join("short"), "short").unwrap();
+    });
+    assert!(!report.ok);
+    let found: Vec<(usize, &str)> =
+        report.faults.iter().map(|fault| (fault.position.unwrap().line, fault.message.as_str())).collect();
+    let expected = [
+        (5, "does not belong to the certificate"),
+        (7, "none.pem: no such file"),
+        (8, "none.key: no such file"),
+        (12, "a.pem has no PEM block PRIVATE KEY"),
+        (13, "has 5 bytes, expected 32"),
+        (17, "short: key document cannot be used"),
+        (19, "short is not a directory"),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for ((line, message), (expected_line, part)) in found.iter().zip(expected) {
+        assert_eq!(*line, expected_line, "{message}");
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn a_fresh_configuration_is_ok_and_nothing_is_made() {
+    let text = format!("[server]\nlisten = [\"127.0.0.1:0\"]\n[session]\nissuer = \"i\"\naudience = \"a\"\n{ROUTE}");
+    let (dir, report) = report(&text, |_| {});
+    assert!(report.ok, "{report:?}");
+    assert!(report.warnings.is_empty() && report.notes.is_empty(), "{report:?}");
+    assert!(report.summary.starts_with("1 route, 1 upstream, plain HTTP on 127.0.0.1:0, no admin"), "{report:?}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_may_not_be_meant_is_a_warning() {
+    let text = format!(
+        "[server]\nlisten = [\"0.0.0.0:8080\"]\n[admin]\nlisten = \"0.0.0.0:9443\"\ntoken = \"file:token\"\n\
+         [[trusted_issuer]]\nissuer = \"t\"\naudience = [\"a\"]\njwks_url = \"https://id.example.com/keys\"\n{ROUTE}"
+    );
+    let (_dir, report) = report(&text, |dir| fs::write(dir.join("token"), "0123456789abcdef0123456789abcdef").unwrap());
+    assert!(report.ok, "{report:?}");
+    assert!(report.warnings[0].starts_with("plain HTTP on 0.0.0.0:8080"), "{report:?}");
+    assert!(report.warnings[1].starts_with("the admin listener is on 0.0.0.0:9443"), "{report:?}");
+    assert!(report.notes[0].contains("https://id.example.com/keys"), "{report:?}");
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_a_warning() {
+    let text = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\n[[server.tls.certificate]]\nchain = \"a.pem\"\nkey = \"a.key\"\n\
+         [session]\nissuer = \"i\"\naudience = \"a\"\n{ROUTE}"
+    );
+    let (_dir, report) = report(&text, |dir| certificate(dir, "a", 7));
+    assert!(report.ok, "{report:?}");
+    assert!(report.warnings[0].contains("expires in 6 days"), "{report:?}");
+}

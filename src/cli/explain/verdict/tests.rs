@@ -1,0 +1,113 @@
+use std::path::Path;
+
+use serde_json::json;
+
+use super::super::request;
+use super::*;
+use crate::app;
+use crate::ids::SessionId;
+use crate::token::OWN_ISSUER;
+use crate::token::mint::{self, AccessClaims};
+use crate::token::signing::SigningKeys;
+
+const NOW: UnixTime = UnixTime::from_secs(1_700_000_000);
+
+const CONFIG: &str = r#"[server]
+listen = ["127.0.0.1:8080"]
+trusted_proxies = ["10.0.0.0/8"]
+[session]
+issuer = "https://shop.example.com"
+audience = "shop"
+[upstream.shop]
+servers = ["http://10.0.0.5:8080", "http://[fd00::5]:8080"]
+[[route]]
+path = "/"
+upstream = "shop"
+[[route]]
+path = "/public"
+upstream = "shop"
+auth = "public"
+"#;
+
+/// What becomes of a request of `client`; with a good token of user ann when `signed_in`.
+fn explained(method: &str, url: &str, headers: &[&str], signed_in: bool, client: &str) -> Explained {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config::parse(CONFIG, "p.toml", Path::new("")).unwrap();
+    let keys = SigningKeys::open_managed(dir.path(), NOW).unwrap();
+    let verifier = app::verifier(&config);
+    verifier.swap_keys(OWN_ISSUER, keys.key_set());
+    let user = crate::ids::UserId::parse("ann").unwrap();
+    let claims = AccessClaims {
+        issuer: "https://shop.example.com",
+        audience: "shop",
+        user: &user,
+        session: SessionId::from_bytes([7; 16]),
+        issued_at: NOW,
+        expires_at: NOW.plus(std::time::Duration::from_secs(3600)),
+        extra: None,
+    };
+    let token = mint::mint(&keys, &claims);
+    let headers: Vec<String> = headers.iter().map(|text| (*text).to_owned()).collect();
+    let token = signed_in.then_some(token.as_str());
+    let parts = request::parts(method.parse().unwrap(), url, &headers, token).unwrap();
+    explain(&config, &verifier, parts, client.parse().unwrap(), NOW, Vec::new())
+}
+
+fn header<'e>(explained: &'e Explained, name: &str) -> Vec<&'e str> {
+    explained.headers.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect()
+}
+
+#[test]
+fn a_good_token_becomes_identity_headers_and_a_forged_one_goes() {
+    let explained = explained("GET", "https://a.example/x", &["X-User-Id: admin", "X_User_Id: admin"], true, "::1");
+    assert!(explained.forwarded && !explained.refused());
+    assert_eq!(header(&explained, "x-user-id"), ["ann"]);
+    assert_eq!(header(&explained, "x-session-id"), ["07070707070707070707070707070707"]);
+    assert!(header(&explained, "x_user_id").is_empty() && header(&explained, "authorization").is_empty());
+    assert_eq!(header(&explained, "host"), ["a.example"]);
+    let text = explained.human("GET https://a.example/x", NOW);
+    for part in [
+        "route     / (p.toml:9)",
+        "user ann",
+        "in 60 min",
+        "forwarded to upstream shop: http://10.0.0.5:8080, http://[fd00::5]:8080",
+        "  x-user-id: ann",
+        "known to the running gateway only",
+    ] {
+        assert!(text.contains(part), "{part}:\n{text}");
+    }
+}
+
+#[test]
+fn a_refusal_has_its_status_and_word() {
+    for (method, url, headers, status, reason) in [
+        ("GET", "https://a/x", &[][..], 401, "missing_token"),
+        ("GET", "https://a/x", &["Authorization: Basic x"], 401, "malformed_authorization"),
+        ("GET", "https://a/x", &["Authorization: Bearer x"], 401, "malformed_token"),
+        ("GET", "https://a/public%2fx", &[], 400, "ambiguous_path"),
+        ("GET", "https://a/auth/else", &[], 404, "no_route"),
+        ("TRACE", "https://a/x", &[], 501, "not_implemented"),
+        ("POST", "https://a/x", &["Content-Length: 1", "Transfer-Encoding: chunked"], 400, "bad_framing"),
+    ] {
+        let explained = explained(method, url, headers, false, "::1");
+        assert_eq!((explained.status, explained.reason), (Some(status), Some(reason)), "{method} {url} {headers:?}");
+        assert!(explained.headers.is_empty() && !explained.forwarded);
+    }
+}
+
+#[test]
+fn a_public_route_and_an_own_endpoint_need_no_token() {
+    let public = explained("GET", "https://a/public/x", &["X-User-Id: admin"], false, "::1");
+    assert!(public.forwarded && header(&public, "x-user-id").is_empty());
+    assert!(public.human("", NOW).contains("nobody known"));
+    let own = explained("POST", "https://a/auth/refresh", &[], false, "::1");
+    assert!(!own.refused() && !own.forwarded);
+    assert_eq!(serde_json::to_value(&own).unwrap()["endpoint"], json!("/auth/refresh"));
+}
+
+#[test]
+fn a_trusted_proxy_is_believed() {
+    let via = |client| explained("GET", "http://a/public", &["X-Forwarded-For: 192.0.2.7"], false, client);
+    assert_eq!(header(&via("10.1.1.1"), "x-forwarded-for"), ["192.0.2.7, 10.1.1.1"]);
+    assert_eq!(header(&via("192.0.2.1"), "x-forwarded-for"), ["192.0.2.1"]);
+}

@@ -1,0 +1,51 @@
+//! `portcullis run`
+
+use crate::app::App;
+use crate::cli::output::{Failure, Outcome};
+use crate::cli::stop::{Hangup, Stop};
+use crate::cli::{ConfigArg, check};
+use crate::clock::UnixTime;
+use crate::config::Config;
+use crate::telemetry;
+
+/// Serve a configuration until a signal says stop
+///
+/// Events go to standard error, the access log to standard output. SIGTERM or Ctrl-C: no new connections, requests in
+/// flight are answered, then exit; a second one stops at once.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  portcullis run --config /etc/portcullis/portcullis.toml")]
+pub(super) struct Args {
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+pub(super) fn run(args: &Args) -> Result<Outcome, Failure> {
+    let config = Config::load(&args.config.file)?;
+    telemetry::init(&config.log)?;
+    let stop = Stop::watch(Hangup::Ignore, || {})?;
+    for warning in check::warnings(&config, UnixTime::now()) {
+        tracing::warn!("{warning}");
+    }
+    let app = App::start(config)?;
+    announce(&app);
+    stop.wait();
+    app.stop()?;
+    Ok(Outcome::Done)
+}
+
+fn announce(app: &App) {
+    let config = &app.gateway().config;
+    let tls = !config.server.certificates.is_empty();
+    let scheme = if tls { "https" } else { "http" };
+    let urls: Vec<String> = app.listening().iter().map(|address| format!("{scheme}://{address}")).collect();
+    let admin = app.admin().map_or_else(|| String::from("off"), |address| format!("http://{address}"));
+    tracing::info!(
+        tls,
+        routes = config.routes.len(),
+        upstreams = config.upstreams.len(),
+        store = %config.store.path.display(),
+        %admin,
+        "listening on {}",
+        urls.join(", ")
+    );
+}
