@@ -4,6 +4,7 @@
 //! usage.
 
 mod check;
+mod demo;
 mod explain;
 mod keys_offline;
 mod output;
@@ -24,7 +25,8 @@ use self::output::{Format, Outcome};
 /// X-User-Id and X-Session-Id, and owns the sessions: sign-in, refresh and an end that works at once.
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version, arg_required_else_help = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage.")]
+#[command(after_help = "New here? `portcullis demo` needs no files and shows everything in five minutes.\n\n\
+    Exit codes: 0 done, 1 refused or failed, 2 wrong usage.")]
 struct Cli {
     /// Print the result as JSON, for programs
     #[arg(long, global = true)]
@@ -37,6 +39,7 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Check(check::Args),
+    Demo(demo::Args),
     Explain(explain::Args),
     #[command(subcommand)]
     Token(token::Command),
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args, format),
+        Command::Demo(args) => demo::run(&args, format),
         Command::Explain(args) => explain::run(&args, format),
         Command::Token(command) => token::run(&command, format),
     };
@@ -94,7 +98,7 @@ mod tests {
     fn every_command_says_what_it_is_for_and_gives_an_example() {
         let mut all = Cli::command();
         all.build();
-        assert_eq!(all.get_subcommands().count(), 5, "with clap's own help");
+        assert_eq!(all.get_subcommands().count(), 6, "with clap's own help");
         for command in all.get_subcommands_mut().filter(|command| command.get_name() != "help") {
             let help = command.render_long_help().to_string();
             let name = command.get_name().to_owned();
