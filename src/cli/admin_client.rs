@@ -1,8 +1,7 @@
 //! Requests to the admin listener of a running gateway.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
+use super::output::Failure;
 use crate::config::{Config, Secret};
 use crate::gateway::chain;
 
@@ -28,31 +28,15 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct AdminArgs {
     /// Where the admin listener is, such as http://127.0.0.1:9443; by default where the configuration says
-    #[arg(long, value_name = "URL", env = "PORTCULLIS_ADMIN")]
+    #[arg(long, global = true, value_name = "URL", env = "PORTCULLIS_ADMIN")]
     admin: Option<String>,
     /// The admin token: file:PATH or env:NAME; by default the one of the configuration
-    #[arg(long, value_name = "SECRET")]
+    #[arg(long, global = true, value_name = "SECRET")]
     token: Option<String>,
     /// The configuration of the gateway
-    #[arg(long, value_name = "FILE", default_value = "portcullis.toml")]
+    #[arg(long, short = 'c', global = true, value_name = "FILE")]
+    #[arg(env = "PORTCULLIS_CONFIG", default_value = "portcullis.toml")]
     config: PathBuf,
-}
-
-/// Why a command came to nothing.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// The arguments make no sense: exit code 2.
-    Usage(String),
-    /// It was refused or failed: exit code 1.
-    Failed(String),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Usage(text) | Self::Failed(text) => f.write_str(text),
-        }
-    }
 }
 
 fn failed(text: impl Into<String>) -> Failure {
@@ -76,7 +60,7 @@ impl AdminClient {
         let (base, token) = match (base, token) {
             (Some(base), Some(token)) => (base, token),
             (base, token) => {
-                let admin = load(&args.config)?
+                let admin = Config::load(&args.config)?
                     .admin
                     .ok_or_else(|| failed(format!("{} has no [admin]", args.config.display())))?;
                 (base.unwrap_or_else(|| url_of(admin.listen)), token.unwrap_or(admin.token))
@@ -113,7 +97,7 @@ impl AdminClient {
             let status = response.status();
             let answer = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
             let bytes = answer.map_err(|error| away(&error.to_string()))?.to_bytes();
-            Ok((status, bytes))
+            Ok::<_, Failure>((status, bytes))
         };
         let deadline = CONNECT_TIMEOUT + ANSWER_TIMEOUT;
         let (status, bytes) = self.runtime.block_on(async {
@@ -195,33 +179,6 @@ fn secret(reference: &str) -> Result<Secret, Failure> {
         return Err(failed("the admin token is empty"));
     }
     Ok(Secret::new(line.to_owned()))
-}
-
-/// The configuration that says where the admin listener is.
-fn load(path: &Path) -> Result<Config, Failure> {
-    Config::load(path).map_err(|faults| failed(faults.to_string()))
-}
-
-/// What a command prints on success, and its exit code.
-pub(super) fn finish(outcome: Result<String, Failure>) -> std::process::ExitCode {
-    use std::io::Write as _;
-    let failure = match outcome {
-        Ok(text) => {
-            let mut out = std::io::stdout().lock();
-            // Whoever reads may have seen enough and gone away.
-            match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-                Ok(()) => return std::process::ExitCode::SUCCESS,
-                Err(error) => failed(format!("cannot write to standard output: {error}")),
-            }
-        }
-        Err(failure) => failure,
-    };
-    // Where even that cannot be written nobody is left to be told.
-    drop(writeln!(std::io::stderr(), "error: {failure}"));
-    std::process::ExitCode::from(match failure {
-        Failure::Usage(_) => 2,
-        Failure::Failed(_) => 1,
-    })
 }
 
 /// The JSON as the server gave it, on a line of its own.

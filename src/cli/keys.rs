@@ -1,16 +1,18 @@
 //! `portcullis keys`: the own signing keys, through the admin listener.
 
-use std::process::ExitCode;
-
 use clap::Subcommand;
 use http::Method;
 use serde_json::Value;
 
-use super::admin_client::{AdminArgs, AdminClient, Failure, finish, json_line, shown, table};
+use super::admin_client::{AdminArgs, AdminClient, json_line, shown, table};
+use super::output::{Failure, Format, Outcome, print};
 
-/// `portcullis keys`
+/// List and rotate the signing keys of the running gateway
+///
+/// Asks its admin listener.
 #[derive(Clone, Debug, clap::Args)]
-pub struct KeysArgs {
+#[command(after_help = "Examples:\n  portcullis keys list\n  portcullis keys rotate")]
+pub(super) struct KeysArgs {
     #[command(flatten)]
     admin: AdminArgs,
     #[command(subcommand)]
@@ -30,9 +32,13 @@ enum KeysCommand {
     },
 }
 
-/// Carries the command out. `json`: print the server's JSON instead of text for people.
-pub fn run(args: &KeysArgs, json: bool) -> ExitCode {
-    finish(carry_out(args, json))
+/// Carries the command out; as JSON it prints what the server answered.
+pub(super) fn run(args: &KeysArgs, format: Format) -> Result<Outcome, Failure> {
+    let text = carry_out(args, format == Format::Json)?;
+    if !text.is_empty() {
+        print(text.trim_end_matches('\n'))?;
+    }
+    Ok(Outcome::Done)
 }
 
 fn carry_out(args: &KeysArgs, json: bool) -> Result<String, Failure> {

@@ -3,12 +3,15 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 refused or failed, 2 wrong
 //! usage.
 
+mod admin_client;
 mod check;
 mod demo;
 mod explain;
+mod keys;
 mod keys_offline;
 mod output;
 mod run;
+mod session;
 mod stop;
 mod token;
 
@@ -41,6 +44,8 @@ enum Command {
     Check(check::Args),
     Demo(demo::Args),
     Explain(explain::Args),
+    Session(session::SessionArgs),
+    Keys(keys::KeysArgs),
     #[command(subcommand)]
     Token(token::Command),
 }
@@ -71,6 +76,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args, format),
         Command::Demo(args) => demo::run(&args, format),
         Command::Explain(args) => explain::run(&args, format),
+        Command::Session(args) => session::run(&args, format),
+        Command::Keys(args) => keys::run(&args, format),
         Command::Token(command) => token::run(&command, format),
     };
     match result {
@@ -98,7 +105,7 @@ mod tests {
     fn every_command_says_what_it_is_for_and_gives_an_example() {
         let mut all = Cli::command();
         all.build();
-        assert_eq!(all.get_subcommands().count(), 6, "with clap's own help");
+        assert_eq!(all.get_subcommands().count(), 8, "with clap's own help");
         for command in all.get_subcommands_mut().filter(|command| command.get_name() != "help") {
             let help = command.render_long_help().to_string();
             let name = command.get_name().to_owned();
@@ -114,5 +121,7 @@ mod tests {
         for words in [["portcullis", "--json", "check"], ["portcullis", "check", "--json"]] {
             assert!(Cli::try_parse_from(words).unwrap().json);
         }
+        let words = ["portcullis", "session", "list", "ann", "--admin", "http://127.0.0.1:1", "--json"];
+        assert!(Cli::try_parse_from(words).is_ok());
     }
 }

@@ -1,16 +1,19 @@
 //! `portcullis session`: sign in, look up and end, through the admin listener.
 
-use std::process::ExitCode;
-
 use clap::Subcommand;
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::admin_client::{AdminArgs, AdminClient, Failure, encoded, finish, json_line, plain, shown, table};
+use super::admin_client::{AdminArgs, AdminClient, encoded, json_line, plain, shown, table};
+use super::output::{Failure, Format, Outcome, print};
 
-/// `portcullis session`
+/// Sign users in, look sessions up and end them, in the running gateway
+///
+/// Asks its admin listener, so that an ended session is refused at once.
 #[derive(Clone, Debug, clap::Args)]
-pub struct SessionArgs {
+#[command(after_help = "Examples:\n  portcullis session create ann --label laptop\n  \
+    portcullis session list ann\n  portcullis session end-user ann")]
+pub(super) struct SessionArgs {
     #[command(flatten)]
     admin: AdminArgs,
     #[command(subcommand)]
@@ -56,9 +59,13 @@ enum SessionCommand {
     },
 }
 
-/// Carries the command out. `json`: print the server's JSON instead of text for people.
-pub fn run(args: &SessionArgs, json: bool) -> ExitCode {
-    finish(carry_out(args, json))
+/// Carries the command out; as JSON it prints what the server answered.
+pub(super) fn run(args: &SessionArgs, format: Format) -> Result<Outcome, Failure> {
+    let text = carry_out(args, format == Format::Json)?;
+    if !text.is_empty() {
+        print(text.trim_end_matches('\n'))?;
+    }
+    Ok(Outcome::Done)
 }
 
 fn carry_out(args: &SessionArgs, json: bool) -> Result<String, Failure> {
@@ -232,9 +239,9 @@ mod tests {
         std::fs::write(token.path().join("token"), "another token").unwrap();
         let Err(Failure::Failed(refused)) = carry_out(&args, false) else { panic!("let in") };
         assert_eq!(refused, "refused (401, wrong_token)");
-        assert_eq!(run(&args, false), ExitCode::from(1));
+        assert!(matches!(run(&args, Format::Human), Err(Failure::Failed(_))));
         args.command = SessionCommand::Create { user: "ann".into(), label: None, claims: Some("x".into()) };
-        assert_eq!(run(&args, false), ExitCode::from(2));
+        assert!(matches!(run(&args, Format::Human), Err(Failure::Usage(_))));
     }
 
     #[test]
@@ -259,8 +266,8 @@ mod tests {
         assert!(matches!(run(&["--token", "env:PORTCULLIS_NO_SUCH_VARIABLE"]), Err(Failure::Failed(_))));
 
         std::fs::write(&file, text.replace("[admin]", "[nothing]")).unwrap();
-        let Err(Failure::Failed(faults)) = run(&[]) else { panic!("taken") };
-        assert!(faults.contains("gateway.toml:3:"), "{faults}");
+        let Err(Failure::Faults(faults)) = run(&[]) else { panic!("taken") };
+        assert!(faults.to_string().contains("gateway.toml:3:"), "{faults}");
     }
 
     #[test]
