@@ -7,6 +7,7 @@ mod admin_client;
 mod check;
 mod demo;
 mod explain;
+mod health;
 mod keys;
 mod keys_offline;
 mod output;
@@ -48,6 +49,7 @@ enum Command {
     Keys(keys::KeysArgs),
     #[command(subcommand)]
     Token(token::Command),
+    Health(health::Args),
 }
 
 /// Which configuration a command is about.
@@ -79,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Session(args) => session::run(&args, format),
         Command::Keys(args) => keys::run(&args, format),
         Command::Token(command) => token::run(&command, format),
+        Command::Health(args) => health::run(&args, format),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
@@ -105,7 +108,7 @@ mod tests {
     fn every_command_says_what_it_is_for_and_gives_an_example() {
         let mut all = Cli::command();
         all.build();
-        assert_eq!(all.get_subcommands().count(), 8, "with clap's own help");
+        assert_eq!(all.get_subcommands().count(), 9, "with clap's own help");
         for command in all.get_subcommands_mut().filter(|command| command.get_name() != "help") {
             let help = command.render_long_help().to_string();
             let name = command.get_name().to_owned();
