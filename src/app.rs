@@ -214,7 +214,8 @@ impl App {
             let (gateway, metrics, sender) = (gateway.clone(), metrics.worker(index), access.sender());
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 worker::run(setup, || {
-                    let log = sender.worker(metrics.clone());
+                    let names = gateway.routes.routes().iter().map(|route| route.name.clone()).collect();
+                    let log = sender.worker(metrics.clone(), names);
                     Worker::new(gateway, metrics, log, seed)
                 })
             });

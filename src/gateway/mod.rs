@@ -170,13 +170,15 @@ impl Worker {
             return Err(Reason::UriTooLong.into());
         }
         let host = target::host(&parts)?;
+        let name = host.name()?;
         let framing = target::framing(&parts.headers, parts.version)?;
 
         if let Some(endpoint) = self.gateway.auth_api.endpoint(path) {
             return self.own_endpoint(endpoint, peer, &parts, body, entry).await.map(Outcome::Own);
         }
 
-        let route = self.gateway.routes.find(&host.name, path, &parts.method)?;
+        let route = self.gateway.routes.find(&name, path, &parts.method)?;
+        let host = host.into_header();
         entry.set_route(route);
         let now = UnixTime::now();
         let identity = self.identify(&parts, route, now)?;
@@ -198,10 +200,10 @@ impl Worker {
             http2: parts.version == Version::HTTP_2,
             identity: identity.as_deref().map(|known| &known.identity),
         };
-        headers::to_upstream(&mut parts.headers, &self.policy, &host.header, &forwarding);
+        headers::to_upstream(&mut parts.headers, &self.policy, &host, &forwarding);
         self.names.ensure_traceparent(&mut parts.headers);
         parts.headers.insert(headers::X_REQUEST_ID, entry.request_id.clone());
-        let (request, progress) = self.to_request(parts, body, host.header, framing, route)?;
+        let (request, progress) = self.to_request(parts, body, host, framing, route)?;
         self.forward(request, progress, route, entry).await
     }
 
@@ -375,5 +377,7 @@ impl Worker {
 /// # Errors
 /// [`Reason::BadHost`]
 pub(crate) fn host_of(parts: &Parts) -> Result<HeaderValue, Reason> {
-    target::host(parts).map(|host| host.header)
+    let host = target::host(parts)?;
+    host.name()?;
+    Ok(host.into_header())
 }

@@ -11,14 +11,21 @@ use crate::route::host_name;
 
 /// The host a request names.
 #[derive(Debug)]
-pub(crate) struct Host {
+pub(crate) struct Host(HeaderValue);
+
+impl Host {
     /// As the client wrote it: what the upstream gets.
-    pub(crate) header: HeaderValue,
+    pub(crate) fn into_header(self) -> HeaderValue {
+        self.0
+    }
+
     /// As routes compare it.
-    pub(crate) name: String,
+    pub(crate) fn name(&self) -> Result<Cow<'_, str>, Reason> {
+        self.0.to_str().ok().and_then(host_name).ok_or(Reason::BadHost)
+    }
 }
 
-/// The one host of a request (RFC 9112 §3.2, RFC 9113 §8.3.1).
+/// The one host of a request, still to be read by [`Host::name`] (RFC 9112 §3.2, RFC 9113 §8.3.1).
 ///
 /// `Host`, `:authority` and an absolute target must say the same where more than one is there: whoever is behind us may
 /// believe another of them.
@@ -41,8 +48,7 @@ pub(crate) fn host(parts: &Parts) -> Result<Host, Reason> {
     {
         return Err(Reason::BadHost);
     }
-    let name = header.to_str().ok().and_then(host_name).map(Cow::into_owned).ok_or(Reason::BadHost)?;
-    Ok(Host { header, name })
+    Ok(Host(header))
 }
 
 /// The path of the target, which must be in origin form or absolute form (RFC 9112 §3.2).
@@ -114,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_host_is_there_once_and_nothing_contradicts_it() {
-        let ok = |parts: &Parts| host(parts).map(|host| host.name);
+        let ok = |parts: &Parts| host(parts).and_then(|host| host.name().map(Cow::into_owned));
         let http11 = |target, fields: &[(&str, &str)]| ok(&parts(Version::HTTP_11, target, fields));
         assert_eq!(http11("/", &[("host", "A.example:8443")]), Ok("a.example".to_owned()));
         assert_eq!(http11("http://a.example/x", &[("host", "a.example")]), Ok("a.example".to_owned()));

@@ -32,7 +32,12 @@ impl Names {
         let mut given = headers.get_all(X_REQUEST_ID).iter();
         match (given.next(), given.next()) {
             (Some(id), None) if is_request_id(id.as_bytes()) => id.clone(),
-            _ => hex(&[], &[self.next(), self.next()], &[]),
+            _ => {
+                let mut id = [0; 32];
+                hex(self.next(), &mut id[..16]);
+                hex(self.next(), &mut id[16..]);
+                HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("-"))
+            }
         }
     }
 
@@ -41,9 +46,11 @@ impl Names {
         let mut given = headers.get_all(&TRACEPARENT).iter();
         let good = matches!((given.next(), given.next()), (Some(value), None) if is_traceparent(value.as_bytes()));
         if !good {
-            // An all-zero id is invalid; the chance is 2^-64, the bit makes it none.
-            let mut value = hex(b"00-", &[self.next(), self.next() | 1], b"-").as_bytes().to_vec();
-            value.extend_from_slice(hex(&[], &[self.next() | 1], b"-00").as_bytes());
+            // An all-zero id is invalid; the bit makes it impossible.
+            let mut value = *b"00-00000000000000000000000000000000-0000000000000000-00";
+            hex(self.next(), &mut value[3..19]);
+            hex(self.next() | 1, &mut value[19..35]);
+            hex(self.next() | 1, &mut value[36..52]);
             if let Ok(value) = HeaderValue::from_bytes(&value) {
                 headers.insert(TRACEPARENT, value);
             }
@@ -51,15 +58,12 @@ impl Names {
     }
 }
 
-#[expect(clippy::expect_used, reason = "hexadecimal digits and the dashes of the callers")]
-fn hex(before: &[u8], words: &[u64], after: &[u8]) -> HeaderValue {
+/// Writes a number as 16 hexadecimal digits.
+fn hex(word: u64, to: &mut [u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = before.to_vec();
-    for word in words {
-        text.extend((0..16).rev().map(|nibble| DIGITS[usize::try_from(word >> (nibble * 4) & 15).unwrap_or(0)]));
+    for (digit, byte) in to.iter_mut().zip(word.to_be_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 15])) {
+        *digit = DIGITS[usize::from(byte)];
     }
-    text.extend_from_slice(after);
-    HeaderValue::from_bytes(&text).expect("visible ASCII")
 }
 
 /// Up to 128 bytes that need no escaping in a log, a header or JSON.

@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
 
 use crate::token::Identity;
 
@@ -161,6 +162,9 @@ pub struct Forwarding<'a> {
     pub identity: Option<&'a Identity>,
 }
 
+/// Fields that are added to most requests, the request's names among them.
+const ADDED: usize = 10;
+
 /// Turns the header of a client's request into the one the upstream gets, but for `Host`, which is the carrier's to set.
 ///
 /// Identity is written last.
@@ -168,7 +172,9 @@ pub fn to_upstream(headers: &mut HeaderMap, policy: &HeaderPolicy, host: &Header
     let peer = forwarding.peer;
     let trailers = TrailerTerms::read(headers, policy);
     remove_connection_tokens(headers);
-    let mut gone = Vec::new();
+    // Grown once for all that is written below.
+    headers.reserve(ADDED);
+    let mut gone: SmallVec<[HeaderName; 8]> = SmallVec::new();
     for name in headers.keys() {
         let keep = match policy.fate(name.as_str()) {
             Fate::Keep => true,

@@ -71,8 +71,8 @@ pub struct AccessSender {
 }
 
 impl AccessSender {
-    /// A worker's end.
-    pub fn worker(self, metrics: Arc<WorkerMetrics>) -> Rc<WorkerLog> {
+    /// A worker's end; `routes` are their names by index.
+    pub fn worker(self, metrics: Arc<WorkerMetrics>, routes: Vec<Arc<str>>) -> Rc<WorkerLog> {
         Rc::new(WorkerLog {
             buffer: RefCell::new(Vec::with_capacity(FULL)),
             sender: self.sender,
@@ -80,6 +80,7 @@ impl AccessSender {
             human: self.human,
             what: self.what,
             sampled: std::cell::Cell::new(0.0),
+            routes,
         })
     }
 }
@@ -104,6 +105,8 @@ pub struct WorkerLog {
     human: bool,
     what: AccessLog,
     sampled: std::cell::Cell<f64>,
+    /// Names by index.
+    routes: Vec<Arc<str>>,
 }
 
 impl WorkerLog {
@@ -179,8 +182,9 @@ pub struct AccessEntry {
     host: Option<HeaderValue>,
     /// `X-Request-Id`
     pub request_id: HeaderValue,
-    /// Index and name of the route.
-    route: Option<(usize, Arc<str>)>,
+    /// Index of the route: its name is looked up when it is written, for a count shared by all threads must not be
+    /// touched by each request.
+    route: Option<usize>,
     /// Who was calling.
     pub identity: Option<Rc<Verified>>,
     /// The status that was answered.
@@ -190,7 +194,7 @@ pub struct AccessEntry {
     /// From handing the request over to the response header.
     pub upstream_time: Option<Duration>,
     /// `host:port` of the server that got the request.
-    pub server: Option<Arc<str>>,
+    pub server: Option<Rc<str>>,
     /// Bytes of the response body handed to the connection.
     pub sent: u64,
 }
@@ -219,7 +223,7 @@ impl AccessEntry {
 
     /// The route it took.
     pub fn set_route(&mut self, route: &Route) {
-        self.route = Some((route.index(), route.name.clone()));
+        self.route = Some(route.index());
     }
 
     fn fields(&self) -> Fields<'_> {
@@ -232,7 +236,7 @@ impl AccessEntry {
                 .map(http::uri::Authority::as_str)
                 .or_else(|| self.host.as_ref().and_then(|host| host.to_str().ok())),
             path: self.target.path(),
-            route: self.route.as_ref().map_or("-", |(_, name)| name),
+            route: self.route.and_then(|index| self.log.routes.get(index)).map_or("-", |name| name),
             status: self.status.map_or(0, |status| status.as_u16()),
             protocol: match self.version {
                 Version::HTTP_2 => "HTTP/2",
@@ -355,7 +359,7 @@ impl Drop for AccessEntry {
             self.reason = Some(Reason::ClientGone);
             self.status = Some(Reason::ClientGone.status());
         }
-        let route = self.route.as_ref().map_or(metrics.requests.len() - 1, |(index, _)| *index);
+        let route = self.route.unwrap_or(metrics.requests.len() - 1);
         let class = self.status.map_or(0, |status| usize::from(status.as_u16() / 100)).min(5);
         metrics.requests[route][class].add(1);
         if let Some(reason) = self.reason {

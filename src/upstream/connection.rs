@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ pub(super) struct Server {
     host: String,
     port: u16,
     /// `host:port`, for the log and errors.
-    pub(super) name: Arc<str>,
+    pub(super) name: Rc<str>,
 }
 
 impl Server {
@@ -61,17 +61,22 @@ impl Server {
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: SendRequest<RequestBody>,
-    server: Arc<str>,
+    server: Rc<str>,
     uses: u32,
     pub(super) unused_since: Instant,
 }
 
 impl Connection {
-    async fn start(stream: TcpStream, server: Arc<str>) -> io::Result<Self> {
+    async fn start(stream: TcpStream, server: Rc<str>) -> io::Result<Self> {
         // Requests are written whole; Nagle would hold the last piece of a body back.
         stream.set_nodelay(true)?;
-        let (sender, driver) =
-            http1::Builder::new().max_headers(200).handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        // One buffer instead of pieces: a request is mostly small.
+        let (sender, driver) = http1::Builder::new()
+            .writev(false)
+            .max_headers(200)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
         tokio::task::spawn_local(async move {
             // Whoever waits for a response on it gets the error; after that nobody is concerned.
             drop(driver.await);
@@ -79,7 +84,7 @@ impl Connection {
         Ok(Self { sender, server, uses: 0, unused_since: Instant::now() })
     }
 
-    pub(super) fn server(&self) -> Arc<str> {
+    pub(super) fn server(&self) -> Rc<str> {
         self.server.clone()
     }
 

@@ -25,7 +25,7 @@ pub enum UpstreamError {
     #[error("cannot connect to {server}")]
     Unreachable {
         /// The last one tried.
-        server: Arc<str>,
+        server: Rc<str>,
         /// Why.
         #[source]
         cause: std::io::Error,
@@ -34,7 +34,7 @@ pub enum UpstreamError {
     #[error("{server} broke its response off")]
     Broken {
         /// Which.
-        server: Arc<str>,
+        server: Rc<str>,
         /// Why.
         #[source]
         cause: hyper::Error,
@@ -43,7 +43,7 @@ pub enum UpstreamError {
     #[error("{server} did not answer in time")]
     Timeout {
         /// Which.
-        server: Arc<str>,
+        server: Rc<str>,
     },
 }
 
@@ -55,7 +55,7 @@ pub struct Answer {
     /// The connection.
     pub lease: Lease,
     /// `host:port` that answered.
-    pub server: Arc<str>,
+    pub server: Rc<str>,
 }
 
 /// One upstream, as one worker sees it.

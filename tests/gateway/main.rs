@@ -6,6 +6,7 @@ mod bodies;
 mod http2;
 mod identity_headers;
 mod limits;
+mod process;
 mod races;
 mod routing;
 mod sessions;

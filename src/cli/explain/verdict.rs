@@ -109,7 +109,8 @@ impl Explained {
         }
 
         let table = RouteTable::new(config, |name| verifier.issuer_named(name));
-        let route = table.find(&host.name, path, &parts.method)?;
+        let route = table.find(&host.name()?, path, &parts.method)?;
+        let host = host.into_header();
         self.route = Some(RouteShown::of(config, route));
         let revocations = Revocations::default();
         let known = authenticate::Known {
@@ -141,10 +142,10 @@ impl Explained {
         // The gateway's names are random; these stand for them.
         let names = trace::Names::new([0; 16]);
         let request_id = names.request_id(&parts.headers);
-        headers::to_upstream(&mut parts.headers, &policy, &host.header, &forwarding);
+        headers::to_upstream(&mut parts.headers, &policy, &host, &forwarding);
         names.ensure_traceparent(&mut parts.headers);
         parts.headers.insert(headers::X_REQUEST_ID, request_id);
-        parts.headers.insert(header::HOST, host.header);
+        parts.headers.insert(header::HOST, host);
         if matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) {
             self.notes.push(String::from("Content-Length or Transfer-Encoding would follow from the body"));
         }
