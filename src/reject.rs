@@ -197,7 +197,8 @@ impl From<RouteError> for Rejection {
 }
 
 impl Rejection {
-    /// The answer on a route: a JSON body with the reason and the request's id.
+    /// The answer on a route: a JSON body with the reason and the request's id. The [`Reason`] is among its extensions,
+    /// for the log.
     pub fn to_response(&self, request_id: &str) -> Response<Bytes> {
         self.answer(general_error(self.reason), request_id)
     }
@@ -219,6 +220,7 @@ impl Rejection {
             self.reason.as_str()
         );
         let mut response = json(self.reason.status(), Bytes::from(body));
+        response.extensions_mut().insert(self.reason);
         let headers = response.headers_mut();
         if let Some(challenge) = challenge(self.reason) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
@@ -250,11 +252,14 @@ pub fn json(status: StatusCode, body: Bytes) -> Response<Bytes> {
 
 /// The answer of a refused refresh: `invalid_grant` with the reason the session ended for (RFC 6749 §5.2).
 pub fn invalid_grant(reason: EndReason, request_id: &str) -> Response<Bytes> {
+    let reason = Reason::from(reason);
     let body = format!(
         "{{\"error\":\"invalid_grant\",\"reason\":\"{}\",\"request_id\":\"{request_id}\"}}\n",
-        Reason::from(reason).as_str()
+        reason.as_str()
     );
-    json(StatusCode::BAD_REQUEST, Bytes::from(body))
+    let mut response = json(StatusCode::BAD_REQUEST, Bytes::from(body));
+    response.extensions_mut().insert(reason);
+    response
 }
 
 /// The `error` member by status.

@@ -145,6 +145,7 @@ impl Worker {
                 return response.map(|incoming| ResponseBody::upstream(incoming, lease, idle, entry));
             }
             Ok(Outcome::Own(response)) => {
+                entry.reason = response.extensions().get().copied();
                 entry.status = Some(response.status());
                 return own(response, is_head, entry);
             }
@@ -273,7 +274,7 @@ impl Worker {
                 if let Some(fault) = progress.and_then(|progress| progress.fault.get()) {
                     return Err(fault.into());
                 }
-                tracing::warn!(route = %route.name, error = %chain(&error), duration_ms = took.as_millis(), "upstream failed");
+                tracing::warn!(route = %route.name, error = %chain(&error), duration_ms = millis(took), "upstream failed");
                 Err(match error {
                     UpstreamError::Unreachable { .. } => Reason::UpstreamUnreachable,
                     UpstreamError::Broken { .. } => Reason::UpstreamBroken,
@@ -301,6 +302,10 @@ impl Worker {
         };
         self.gateway.auth_api.serve(endpoint, call, body).await
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// An error with its causes on one line.

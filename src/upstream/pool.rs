@@ -99,7 +99,8 @@ impl UpstreamPool {
                 }
                 Err(cause) => {
                     slot.skip_until.set(Some(Instant::now() + SKIP_UNREACHABLE));
-                    tracing::warn!(server = %slot.server.name, error = %cause, "cannot connect to upstream server");
+                    // Told by whoever handles it; passed over here, it is nobody's fault yet.
+                    tracing::debug!(server = %slot.server.name, error = %cause, "cannot connect to upstream server");
                     last = Some(UpstreamError::Unreachable { server: slot.server.name.clone(), cause });
                 }
             }
