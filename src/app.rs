@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use aws_lc_rs::rand::SecureRandom;
+use rustls::ServerConfig;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::admin::{self, AdminState};
 use crate::auth_api::AuthApi;
 use crate::clock::UnixTime;
-use crate::config::{Config, Session};
+use crate::config::{Config, Secret, Session};
 use crate::gateway::{Gateway, Worker, chain};
 use crate::revocation::Revocations;
 use crate::route::RouteTable;
@@ -100,62 +100,19 @@ impl App {
     /// # Errors
     /// [`StartError`] says what to mend.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let now = UnixTime::now();
-        let certificates =
-            config.server.certificates.iter().map(|one| tls::load(one, now)).collect::<Result<Vec<_>, _>>()?;
-        let expiry: Vec<(String, UnixTime)> = certificates
-            .iter()
-            .zip(&config.server.certificates)
-            .map(|(loaded, file)| (file.chain.display().to_string(), loaded.expires))
-            .collect();
-        let tls = tls::server_config(certificates)?;
-
-        let revocations = Arc::new(Revocations::default());
-        let store = Arc::new(EmbeddedStore::open(&config.store.path, revocations.clone())?);
-        let keys = keys_directory(&config);
-        let own = config.session.clone().unwrap_or_else(Session::unused);
-        let signing = Arc::new(match own.signing_keys.as_slice() {
-            [] => SigningKeys::open_managed(&keys, now)?,
-            files => SigningKeys::from_files(files)?,
-        });
-        let refresh_keys = Arc::new(match own.refresh_keys.as_slice() {
-            [] => RefreshKeys::open_managed(&keys)?,
-            files => RefreshKeys::from_files(files)?,
-        });
-        let policy = SessionPolicy { longest_token: config.longest_token_lifetime(), ..(&own).into() };
-        let verifier = Arc::new(verifier(&config));
-        if config.session.is_some() {
-            signing.publish_to(&verifier);
-        }
-        let sessions = Arc::new(Sessions::new(policy, store, signing.clone(), refresh_keys, revocations.clone()));
-
+        let foundation = Foundation::open(&config, UnixTime::now())?;
         let control = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(CONTROL_THREADS)
             .thread_name("control")
             .enable_all()
             .build()
             .map_err(StartError::Thread)?;
-        let workers = config.server.workers.get();
-        let bind =
-            |address: SocketAddr, count| listen(address, count).map_err(|cause| StartError::Listen { address, cause });
-        let mut listeners: Vec<Vec<TcpListener>> =
-            config.server.listen.iter().map(|address| bind(*address, workers)).collect::<Result<_, _>>()?;
-        let admin_listener = match &config.admin {
-            Some(admin) => bind(admin.listen, 1)?.pop().map(|listener| (listener, admin.token.clone())),
-            None => None,
-        };
-        let address_of = |listener: &TcpListener| listener.local_addr().ok();
-        let listening = listeners.iter().filter_map(|sockets| sockets.first().and_then(address_of)).collect();
-        let admin_address = admin_listener.as_ref().and_then(|(listener, _)| address_of(listener));
+        let sockets = Sockets::bind(&config)?;
+        let (listening, admin) = sockets.addresses();
+        let access = AccessWriter::start(&config.log).map_err(StartError::Thread)?;
 
-        let mut metrics = Metrics::new(
-            workers,
-            config.routes.iter().map(|route| route.name.clone()).collect(),
-            config.upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
-            sessions.ended().clone(),
-        );
-        add_gauges(&mut metrics, &verifier, &revocations, expiry);
-        let metrics = Arc::new(metrics);
+        let metrics = Arc::new(foundation.metrics(&config));
+        let Foundation { tls, signing, verifier, sessions, .. } = foundation;
         let (stop, stopping) = watch::channel(false);
         let (stop_admin, admin_stopping) = watch::channel(false);
         let readiness = Readiness::default();
@@ -163,77 +120,27 @@ impl App {
             routes: RouteTable::new(&config, |name| verifier.issuer_named(name)),
             auth_api: AuthApi::new(&config, signing.clone(), metrics.shared.clone()),
             verifier: verifier.clone(),
-            revocations,
-            sessions: sessions.clone(),
+            revocations: sessions.revocations().clone(),
+            sessions,
             metrics: metrics.clone(),
             control: control.handle().clone(),
             config,
         });
 
-        let _inside = control.enter();
-        let mut tasks = Upkeep {
-            sessions: sessions.clone(),
-            signing: signing.clone(),
-            verifier: verifier.clone(),
-            access_token_ttl: own.access_token_ttl,
-        }
-        .spawn(&stopping);
-        for (index, issuer) in trusted(&gateway.config) {
-            let mut stopping = stopping.clone();
-            let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
-            tasks.spawn(jwks::keep_fresh(index, issuer.clone(), verifier.clone(), stopped));
-        }
-        let mut admin_task = None;
-        if let Some((listener, token)) = admin_listener {
-            let state = AdminState {
-                gateway: gateway.clone(),
-                signing,
-                metrics: metrics.clone(),
-                token,
-                readiness: readiness.clone(),
-            };
-            let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Thread)?;
-            admin_task = Some(tokio::spawn(admin::serve(listener, state, admin_stopping)));
-        }
-        drop(_inside);
-
-        let access = AccessWriter::start(&gateway.config.log).map_err(StartError::Thread)?;
-        let limits = &gateway.config.limits;
-        let admission = Admission::new(limits.connections.get(), limits.connections_per_address.get());
-        let mut threads = Vec::new();
-        for index in 0..workers {
-            let setup = WorkerSetup {
-                listeners: listeners.iter_mut().filter_map(Vec::pop).collect(),
-                tls: tls.clone(),
-                admission: admission.clone(),
-                stopping: stopping.clone(),
-                drain_timeout: gateway.config.server.drain_timeout,
-            };
-            let mut seed = [0; 16];
-            aws_lc_rs::rand::SystemRandom::new().fill(&mut seed).map_err(|_opaque| StartError::Random)?;
-            let (gateway, metrics, sender) = (gateway.clone(), metrics.worker(index), access.sender());
-            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-                worker::run(setup, || {
-                    let names = gateway.routes.routes().iter().map(|route| route.name.clone()).collect();
-                    let log = sender.worker(metrics.clone(), names);
-                    Worker::new(gateway, metrics, log, seed)
-                })
-            });
-            threads.push(thread.map_err(StartError::Thread)?);
-        }
-        Ok(Self {
-            gateway,
-            listening,
-            admin: admin_address,
-            control,
-            tasks,
-            admin_task,
-            workers: threads,
-            access,
-            stop,
-            stop_admin,
-            readiness,
-        })
+        let inside = control.enter();
+        let tasks = background(&gateway, &signing, &stopping);
+        let admin_task = match sockets.admin {
+            Some((listener, token)) => {
+                let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Thread)?;
+                let state =
+                    AdminState { gateway: gateway.clone(), signing, metrics, token, readiness: readiness.clone() };
+                Some(tokio::spawn(admin::serve(listener, state, admin_stopping)))
+            }
+            None => None,
+        };
+        drop(inside);
+        let workers = start_workers(&gateway, sockets.public, tls, &access, &stopping)?;
+        Ok(Self { gateway, listening, admin, control, tasks, admin_task, workers, access, stop, stop_admin, readiness })
     }
 
     /// Where clients connect, in the order of the configuration; with the ports the system chose for port 0.
@@ -294,6 +201,139 @@ impl App {
     }
 }
 
+/// What stands on the disk: certificates, store and keys, opened and checked.
+struct Foundation {
+    tls: Option<Arc<ServerConfig>>,
+    /// Of each certificate: its file, and when it expires.
+    expiry: Vec<(String, UnixTime)>,
+    signing: Arc<SigningKeys>,
+    verifier: Arc<Verifier>,
+    sessions: Arc<Sessions>,
+}
+
+impl Foundation {
+    fn open(config: &Config, now: UnixTime) -> Result<Self, StartError> {
+        let files = &config.server.certificates;
+        let certificates = files.iter().map(|one| tls::load(one, now)).collect::<Result<Vec<_>, _>>()?;
+        let expiry = certificates
+            .iter()
+            .zip(files)
+            .map(|(loaded, file)| (file.chain.display().to_string(), loaded.expires))
+            .collect();
+        let tls = tls::server_config(certificates)?;
+
+        // The store first: it takes the lock of the directory that the keys are in, too.
+        let revocations = Arc::new(Revocations::default());
+        let store = Arc::new(EmbeddedStore::open(&config.store.path, revocations.clone())?);
+        let keys = keys_directory(config);
+        let own = config.session.clone().unwrap_or_else(Session::unused);
+        let signing = Arc::new(match own.signing_keys.as_slice() {
+            [] => SigningKeys::open_managed(&keys, now)?,
+            files => SigningKeys::from_files(files)?,
+        });
+        let refresh_keys = Arc::new(match own.refresh_keys.as_slice() {
+            [] => RefreshKeys::open_managed(&keys)?,
+            files => RefreshKeys::from_files(files)?,
+        });
+        let verifier = Arc::new(verifier(config));
+        if config.session.is_some() {
+            signing.publish_to(&verifier);
+        }
+        let policy = SessionPolicy { longest_token: config.longest_token_lifetime(), ..(&own).into() };
+        let sessions = Arc::new(Sessions::new(policy, store, signing.clone(), refresh_keys, revocations));
+        Ok(Self { tls, expiry, signing, verifier, sessions })
+    }
+
+    fn metrics(&self, config: &Config) -> Metrics {
+        let mut metrics = Metrics::new(
+            config.server.workers.get(),
+            config.routes.iter().map(|route| route.name.clone()).collect(),
+            config.upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
+            self.sessions.ended().clone(),
+        );
+        add_gauges(&mut metrics, &self.verifier, self.sessions.revocations(), &self.expiry);
+        metrics
+    }
+}
+
+/// All listening sockets, bound before any thread is started.
+struct Sockets {
+    /// For each address, one socket for each worker.
+    public: Vec<Vec<TcpListener>>,
+    /// The admin listener's, with its token.
+    admin: Option<(TcpListener, Secret)>,
+}
+
+impl Sockets {
+    fn bind(config: &Config) -> Result<Self, StartError> {
+        let bind =
+            |address: SocketAddr, count| listen(address, count).map_err(|cause| StartError::Listen { address, cause });
+        let workers = config.server.workers.get();
+        let public = config.server.listen.iter().map(|address| bind(*address, workers)).collect::<Result<_, _>>()?;
+        let admin = match &config.admin {
+            Some(admin) => bind(admin.listen, 1)?.pop().map(|listener| (listener, admin.token.clone())),
+            None => None,
+        };
+        Ok(Self { public, admin })
+    }
+
+    fn addresses(&self) -> (Vec<SocketAddr>, Option<SocketAddr>) {
+        let address_of = |listener: &TcpListener| listener.local_addr().ok();
+        let public = self.public.iter().filter_map(|sockets| sockets.first().and_then(address_of)).collect();
+        (public, self.admin.as_ref().and_then(|(listener, _)| address_of(listener)))
+    }
+}
+
+/// Starts upkeep and the fetching of keys on the current runtime.
+fn background(gateway: &Gateway, signing: &Arc<SigningKeys>, stopping: &watch::Receiver<bool>) -> JoinSet<()> {
+    let own = gateway.config.session.as_ref();
+    let mut tasks = Upkeep {
+        sessions: gateway.sessions.clone(),
+        signing: signing.clone(),
+        verifier: gateway.verifier.clone(),
+        access_token_ttl: own.map_or(Session::unused().access_token_ttl, |session| session.access_token_ttl),
+    }
+    .spawn(stopping);
+    for (index, issuer) in trusted(&gateway.config) {
+        let mut stopping = stopping.clone();
+        let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
+        tasks.spawn(jwks::keep_fresh(index, issuer.clone(), gateway.verifier.clone(), stopped));
+    }
+    tasks
+}
+
+fn start_workers(
+    gateway: &Arc<Gateway>,
+    mut sockets: Vec<Vec<TcpListener>>,
+    tls: Option<Arc<ServerConfig>>,
+    access: &AccessWriter,
+    stopping: &watch::Receiver<bool>,
+) -> Result<Vec<JoinHandle<io::Result<Drained>>>, StartError> {
+    let limits = &gateway.config.limits;
+    let admission = Admission::new(limits.connections.get(), limits.connections_per_address.get());
+    let start = |index: usize| {
+        let setup = WorkerSetup {
+            listeners: sockets.iter_mut().filter_map(Vec::pop).collect(),
+            tls: tls.clone(),
+            admission: admission.clone(),
+            stopping: stopping.clone(),
+            drain_timeout: gateway.config.server.drain_timeout,
+        };
+        let mut seed = [0; 16];
+        aws_lc_rs::rand::fill(&mut seed).map_err(|_opaque| StartError::Random)?;
+        let (gateway, metrics, sender) = (gateway.clone(), gateway.metrics.worker(index), access.sender());
+        let work = move || {
+            worker::run(setup, || {
+                let names = gateway.routes.routes().iter().map(|route| route.name.clone()).collect();
+                let log = sender.worker(metrics.clone(), names);
+                Worker::new(gateway, metrics, log, seed)
+            })
+        };
+        std::thread::Builder::new().name(format!("worker-{index}")).spawn(work).map_err(StartError::Thread)
+    };
+    (0..gateway.config.server.workers.get()).map(start).collect()
+}
+
 impl Readiness {
     /// What keeps the gateway from being ready; empty when nothing does.
     pub fn faults(&self, gateway: &Gateway) -> Vec<String> {
@@ -346,7 +386,7 @@ fn add_gauges(
     metrics: &mut Metrics,
     verifier: &Arc<Verifier>,
     revocations: &Arc<Revocations>,
-    certificates: Vec<(String, UnixTime)>,
+    certificates: &[(String, UnixTime)],
 ) {
     #[expect(clippy::cast_precision_loss, reason = "gauges are read as approximations")]
     fn float(number: u64) -> f64 {
@@ -358,7 +398,7 @@ fn add_gauges(
     });
     for (file, expires) in certificates {
         let seconds = float(expires.as_secs());
-        let labels = vec![("file", file)];
+        let labels = vec![("file", file.clone())];
         metrics.gauge(
             "portcullis_certificate_expiry_seconds",
             "When a served certificate expires (Unix time).",

@@ -253,10 +253,8 @@ pub fn json(status: StatusCode, body: Bytes) -> Response<Bytes> {
 /// The answer of a refused refresh: `invalid_grant` with the reason the session ended for (RFC 6749 §5.2).
 pub fn invalid_grant(reason: EndReason, request_id: &str) -> Response<Bytes> {
     let reason = Reason::from(reason);
-    let body = format!(
-        "{{\"error\":\"invalid_grant\",\"reason\":\"{}\",\"request_id\":\"{request_id}\"}}\n",
-        reason.as_str()
-    );
+    let body =
+        format!("{{\"error\":\"invalid_grant\",\"reason\":\"{}\",\"request_id\":\"{request_id}\"}}\n", reason.as_str());
     let mut response = json(StatusCode::BAD_REQUEST, Bytes::from(body));
     response.extensions_mut().insert(reason);
     response
