@@ -24,10 +24,11 @@ use crate::body::{RequestBody, RequestProgress, ResponseBody};
 use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::headers::{self, Forwarding, HeaderPolicy, Peer};
+use crate::ids::SessionName;
 use crate::reject::{Reason, Rejection};
 use crate::revocation::Revocations;
 use crate::route::{Route, RouteTable};
-use crate::session::Sessions;
+use crate::session::{Sessions, Touch};
 use crate::telemetry::access::{AccessEntry, WorkerLog};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::token::cache::{TokenCache, Verified};
@@ -82,8 +83,25 @@ pub struct Worker {
 enum Outcome {
     /// An answer of ours.
     Own(Response<Bytes>),
-    /// An upstream's.
-    Upstream(Box<Answer>, Duration),
+    /// An upstream's, and how long the pieces of its body may be apart.
+    Upstream(Answer, Duration),
+}
+
+/// What a request is found to be.
+enum Judged<'a> {
+    /// A call of an endpoint of ours.
+    Own(Endpoint),
+    /// It may go on to an upstream.
+    Admitted(Admitted<'a>),
+}
+
+/// What is known of a request that may go on.
+struct Admitted<'a> {
+    route: &'a Route,
+    host: HeaderValue,
+    framing: Framing,
+    /// Memory cannot tell whether its session is idle.
+    ask_store: bool,
 }
 
 impl Worker {
@@ -140,7 +158,7 @@ impl Worker {
 
         let rejection = match self.answer(peer, parts, body, &mut entry).await {
             Ok(Outcome::Upstream(answer, idle)) => {
-                let Answer { response, lease, .. } = *answer;
+                let Answer { response, lease, .. } = answer;
                 entry.status = Some(response.status());
                 return response.map(|incoming| ResponseBody::upstream(incoming, lease, idle, entry));
             }
@@ -157,7 +175,9 @@ impl Worker {
         own(response, is_head, entry)
     }
 
-    /// Host, path and framing → ours? → route → identity → upstream. The first doubt ends it.
+    /// Judged → still active? → forwarded. The first doubt ends it.
+    ///
+    /// What few requests wait for is boxed: a future is copied into its connection for every request, and should be small.
     async fn answer(
         &self,
         peer: &Peer,
@@ -165,47 +185,64 @@ impl Worker {
         body: Incoming,
         entry: &mut AccessEntry,
     ) -> Result<Outcome, Rejection> {
-        let path = target::path(&parts)?;
+        let admitted = match self.judge(&parts, entry)? {
+            Judged::Own(endpoint) => {
+                return Box::pin(self.own_endpoint(endpoint, peer, &parts, body, entry)).await.map(Outcome::Own);
+            }
+            Judged::Admitted(admitted) => admitted,
+        };
+        if admitted.ask_store {
+            Box::pin(self.confirm_active(entry)).await?;
+        }
+        let Admitted { route, host, framing, .. } = admitted;
+        self.rewrite(&mut parts, peer, &host, route, entry);
+        let (request, progress) = self.to_request(parts, body, host, framing, route)?;
+        let upstream = self.upstreams.get(route.upstream).ok_or(Reason::UpstreamUnreachable)?;
+        let start = Instant::now();
+        let sent = upstream.send(request, progress.as_deref(), route.response_timeout).await;
+        self.conclude(sent, start.elapsed(), progress.as_deref(), route, entry)
+    }
+
+    /// Host, path and framing → ours? → route → identity → what the route asks for: all from memory, at once.
+    fn judge(&self, parts: &Parts, entry: &mut AccessEntry) -> Result<Judged<'_>, Rejection> {
+        let path = target::path(parts)?;
         let query = parts.uri.query().map_or(0, |query| query.len() + 1);
         if path.len() + query > self.gateway.config.limits.uri_bytes.get() {
             return Err(Reason::UriTooLong.into());
         }
-        let host = target::host(&parts)?;
+        let host = target::host(parts)?;
         let name = host.name()?;
         let framing = target::framing(&parts.headers, parts.version)?;
-
         if let Some(endpoint) = self.gateway.auth_api.endpoint(path) {
-            return self.own_endpoint(endpoint, peer, &parts, body, entry).await.map(Outcome::Own);
+            return Ok(Judged::Own(endpoint));
         }
-
         let route = self.gateway.routes.find(&name, path, &parts.method)?;
-        let host = host.into_header();
         entry.set_route(route);
         let now = UnixTime::now();
-        let identity = self.identify(&parts, route, now)?;
-        if let Some(identity) = &identity {
-            // Known from here on, also to the log of a refusal.
-            entry.identity = Some(identity.clone());
-            self.ensure_active(identity, now).await?;
-        }
-
+        // Known from here on, also to the log of a refusal.
+        entry.identity = self.identify(parts, route, now)?;
+        let ask_store = entry.identity.as_ref().is_some_and(|known| !self.note(known, now));
         if let (Some(limit), Framing::Length(length)) = (route.body_bytes, framing)
             && length > limit.get()
         {
             return Err(Reason::BodyTooLarge.into());
         }
+        let host = host.into_header();
+        Ok(Judged::Admitted(Admitted { route, host, framing, ask_store }))
+    }
+
+    /// The header as the upstream gets it, but for `Host` and framing.
+    fn rewrite(&self, parts: &mut Parts, peer: &Peer, host: &HeaderValue, route: &Route, entry: &AccessEntry) {
         let forwarding = Forwarding {
             peer,
             forward_token: route.forward_token,
             restricts_methods: route.restricts_methods,
             http2: parts.version == Version::HTTP_2,
-            identity: identity.as_deref().map(|known| &known.identity),
+            identity: entry.identity.as_deref().map(|known| &known.identity),
         };
-        headers::to_upstream(&mut parts.headers, &self.policy, &host, &forwarding);
+        headers::to_upstream(&mut parts.headers, &self.policy, host, &forwarding);
         self.names.ensure_traceparent(&mut parts.headers);
         parts.headers.insert(headers::X_REQUEST_ID, entry.request_id.clone());
-        let (request, progress) = self.to_request(parts, body, host, framing, route)?;
-        self.forward(request, progress, route, entry).await
     }
 
     /// The request as the upstream gets it: origin form, one `Host`, one framing.
@@ -247,17 +284,15 @@ impl Worker {
         Ok((request, progress))
     }
 
-    async fn forward(
+    /// What became of a request that was sent.
+    fn conclude(
         &self,
-        request: Request<RequestBody>,
-        progress: Option<Rc<RequestProgress>>,
+        sent: Result<Answer, UpstreamError>,
+        took: Duration,
+        progress: Option<&RequestProgress>,
         route: &Route,
         entry: &mut AccessEntry,
     ) -> Result<Outcome, Rejection> {
-        let Some(upstream) = self.upstreams.get(route.upstream) else { return Err(Reason::UpstreamUnreachable.into()) };
-        let start = Instant::now();
-        let sent = upstream.send(request, progress.as_deref(), route.response_timeout).await;
-        let took = start.elapsed();
         entry.upstream_time = Some(took);
         match sent {
             Ok(mut answer) => {
@@ -268,7 +303,7 @@ impl Worker {
                     return Err(Reason::UpstreamBroken.into());
                 }
                 headers::to_client(answer.response.headers_mut());
-                Ok(Outcome::Upstream(Box::new(answer), upstream.body_idle_timeout()))
+                Ok(Outcome::Upstream(answer, self.upstreams[route.upstream].body_idle_timeout()))
             }
             Err(error) => {
                 if let Some(fault) = progress.and_then(|progress| progress.fault.get()) {
@@ -358,22 +393,32 @@ impl Worker {
         )?)
     }
 
-    /// Refuses a session that was idle for too long; notes the request otherwise.
-    async fn ensure_active(&self, known: &Verified, now: UnixTime) -> Result<(), Rejection> {
+    /// Notes the request of an own session. `false`: memory does not know of the session, or believes it idle.
+    fn note(&self, known: &Verified, now: UnixTime) -> bool {
         let sessions = &self.gateway.sessions;
-        let Some(id) = authenticate::needs_note(known, sessions, now) else { return Ok(()) };
-        if sessions.touch(id, now) == crate::session::Touch::AskStore {
-            let asked = sessions.clone();
-            let answer = self.gateway.control.spawn(async move { asked.confirm_active(id, now).await }).await;
-            match answer {
-                Ok(Ok(None)) => {}
-                Ok(Ok(Some(ended))) => return Err(ended.into()),
-                // It may be idle or not: nobody can say.
-                Ok(Err(_)) | Err(_) => return Err(Reason::StoreUnavailable.into()),
-            }
+        let Some(id) = authenticate::needs_note(known, sessions, now) else { return true };
+        let active = sessions.touch(id, now) == Touch::Active;
+        if active {
+            known.touched_at.set(now.as_millis());
         }
-        known.touched_at.set(now.as_millis());
-        Ok(())
+        active
+    }
+
+    /// Asks the store whether the caller's session is idle, and refuses it then.
+    async fn confirm_active(&self, entry: &AccessEntry) -> Result<(), Rejection> {
+        let Some(known) = &entry.identity else { return Ok(()) };
+        let SessionName::Own(id) = known.identity.session else { return Ok(()) };
+        let (sessions, now) = (self.gateway.sessions.clone(), UnixTime::now());
+        let answer = self.gateway.control.spawn(async move { sessions.confirm_active(id, now).await }).await;
+        match answer {
+            Ok(Ok(None)) => {
+                known.touched_at.set(now.as_millis());
+                Ok(())
+            }
+            Ok(Ok(Some(ended))) => Err(ended.into()),
+            // It may be idle or not: nobody can say.
+            Ok(Err(_)) | Err(_) => Err(Reason::StoreUnavailable.into()),
+        }
     }
 }
 

@@ -104,10 +104,11 @@ impl Upstream {
                 Some(kept) => kept,
                 None => {
                     self.metrics.upstream_opened[self.index].add(1);
-                    self.pool.connect(turn).await?
+                    // Boxed: rare, and large with its name look-up.
+                    Box::pin(self.pool.connect(turn)).await?
                 }
             };
-            let copy = (replayable && connection.is_reused()).then(|| head_of(&request));
+            let copy = (replayable && connection.is_reused()).then(|| Box::new(head_of(&request)));
             let server = connection.server();
             let sent = within(response_timeout, progress, connection.send(request)).await;
             let Some(result) = sent else { return Err(UpstreamError::Timeout { server }) };
@@ -122,7 +123,7 @@ impl Upstream {
             let cause = error.into_error();
             let again = match unsent {
                 Some(request) if connection.is_reused() => Some(request),
-                None if closed_before_answer(&cause) => copy,
+                None if closed_before_answer(&cause) => copy.map(|copy| *copy),
                 _ => None,
             };
             match again {
