@@ -298,15 +298,21 @@ pub fn remove_connection_tokens(headers: &mut HeaderMap) {
 /// names.
 pub fn to_client(headers: &mut HeaderMap) {
     remove_connection_tokens(headers);
-    for name in [
-        header::CONNECTION,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-        header::PROXY_AUTHENTICATE,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        header::TE,
-    ] {
+    // One look at each name: most responses have none of these, and a look-up for each would cost more.
+    let is_hop_by_hop = |name: &&HeaderName| {
+        matches!(
+            name.as_str(),
+            "connection"
+                | "keep-alive"
+                | "proxy-connection"
+                | "proxy-authenticate"
+                | "transfer-encoding"
+                | "upgrade"
+                | "te"
+        )
+    };
+    let gone: SmallVec<[HeaderName; 4]> = headers.keys().filter(is_hop_by_hop).cloned().collect();
+    for name in gone {
         headers.remove(name);
     }
 }
