@@ -3,9 +3,12 @@
 
 mod access;
 mod bodies;
+mod demo;
+mod example;
 mod http2;
 mod identity_headers;
 mod limits;
+mod oauth_client;
 mod process;
 mod races;
 mod routing;

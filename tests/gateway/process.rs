@@ -1,117 +1,11 @@
 //! The real process: start, errors, signals, and `kill -9` under load.
 
 use std::collections::{HashMap, HashSet};
-use std::io::Read;
-use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::{Answer, Backend, Client, Toml, Workplace, get, refresh};
-
-fn portcullis() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_portcullis"))
-}
-
-fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// A gateway process on ports of its own, killed when dropped.
-struct Process {
-    child: Child,
-    place: Arc<Workplace>,
-    address: SocketAddr,
-    admin: SocketAddr,
-}
-
-impl Process {
-    fn start(place: &Arc<Workplace>, toml: &Toml, backend: &Backend) -> Self {
-        let (address, admin) = (free_port(), free_port());
-        let text = toml
-            .text(&[backend.address])
-            .replacen("listen = [\"127.0.0.1:0\"]", &format!("listen = [\"{address}\"]"), 1)
-            .replacen("listen = \"127.0.0.1:0\"", &format!("listen = \"{admin}\""), 1);
-        std::fs::write(place.path("portcullis.toml"), text).unwrap();
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(place.path("log")).unwrap();
-        let child = portcullis()
-            .args(["run", "--config"])
-            .arg(place.path("portcullis.toml"))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut process = Self { child, place: place.clone(), address, admin };
-        process.wait_until_ready();
-        process
-    }
-
-    fn wait_until_ready(&mut self) {
-        let start = Instant::now();
-        loop {
-            if std::net::TcpStream::connect(self.admin).is_ok()
-                && Client::plain(self.admin).ask("GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n").status == 200
-            {
-                return;
-            }
-            assert!(self.child.try_wait().unwrap().is_none(), "ended: {}", self.log());
-            assert!(start.elapsed() < Duration::from_secs(30), "not ready: {}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.place.path("log")).unwrap()
-    }
-
-    fn connect(&self) -> Client {
-        self.place.client(self.address)
-    }
-
-    /// Access and refresh token of a new session, as a login backend gets them.
-    fn sign_in(&self, user: &str) -> (String, String) {
-        let body = format!("{{\"user_id\":\"{user}\"}}");
-        let reply = Client::plain(self.admin).ask(format!(
-            "POST /v1/sessions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer an-admin-token-of-32-characters!\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        ));
-        assert_eq!(reply.status, 201, "{}", reply.text());
-        let json = reply.json();
-        let text = |name: &str| json[name].as_str().unwrap().to_owned();
-        (text("access_token"), text("refresh_token"))
-    }
-
-    fn signal(&self, name: &str) {
-        let done = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
-        assert!(done.success());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Already gone is as good.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-/// Runs to its end, which must come soon.
-fn ends(mut command: Command) -> Output {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let start = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        if start.elapsed() > Duration::from_secs(20) {
-            child.kill().unwrap();
-            let mut text = String::new();
-            child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
-            panic!("still running: {text}");
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    child.wait_with_output().unwrap()
-}
+use crate::support::{Answer, Backend, Process, Toml, Workplace, ends, get, portcullis, refresh};
 
 fn fails(place: &Workplace, config: &str) -> String {
     std::fs::write(place.path("bad.toml"), config).unwrap();

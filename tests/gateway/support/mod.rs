@@ -2,6 +2,7 @@
 //! told to.
 
 mod client;
+mod process;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use portcullis::ids::UserId;
 use portcullis::session::{NewSession, TokenPair};
 
 pub(crate) use client::{AnyCertificate, Client, Reply, tls_config};
+pub(crate) use process::{Process, command, ends, ends_with_input, free_port, portcullis, signal};
 pub(crate) use upstream::{Answer, Backend};
 
 /// A directory with a certificate for `localhost`, removed at the end.
