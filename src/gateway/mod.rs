@@ -302,6 +302,10 @@ impl Worker {
                     // Nobody asked for it: `Upgrade` was removed.
                     return Err(Reason::UpstreamBroken.into());
                 }
+                if headers::settle_framing(answer.response.headers_mut()).is_err() {
+                    tracing::warn!(route = %route.name, server = %answer.server, "upstream response with ambiguous framing");
+                    return Err(Reason::UpstreamBroken.into());
+                }
                 headers::to_client(answer.response.headers_mut());
                 Ok(Outcome::Upstream(answer, self.upstreams[route.upstream].body_idle_timeout()))
             }

@@ -192,6 +192,9 @@ pub fn to_upstream(headers: &mut HeaderMap, policy: &HeaderPolicy, host: &Header
         headers.remove(name);
     }
 
+    if forwarding.http2 {
+        join_cookies(headers);
+    }
     headers.append(header::VIA, if forwarding.http2 { VIA_HTTP2 } else { VIA });
     if peer.trusted {
         append_forwarding(headers, host, peer);
@@ -246,7 +249,7 @@ impl TrailerTerms {
 
 /// Behind a trusted proxy: its list goes on with its own address, its word on scheme and host stands.
 fn append_forwarding(headers: &mut HeaderMap, host: &HeaderValue, peer: &Peer) {
-    let chain = match joined(headers, &X_FORWARDED_FOR) {
+    let chain = match joined(headers, &X_FORWARDED_FOR, b", ") {
         Some(before) => HeaderValue::from_bytes(&[&before[..], b", ", peer.forwarded_for.as_bytes()].concat()).ok(),
         None => None,
     };
@@ -260,12 +263,22 @@ fn append_forwarding(headers: &mut HeaderMap, host: &HeaderValue, peer: &Peer) {
     headers.append(header::FORWARDED, peer.forwarded.clone());
 }
 
-/// All values of a list field as one (RFC 9110 §5.3).
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+/// A cookie in pieces becomes one field, as HTTP/1.1 has it (RFC 9113 §8.2.3): a backend may read only the first.
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_some()
+        && let Some(all) = joined(headers, &header::COOKIE, b"; ")
+        && let Ok(cookie) = HeaderValue::from_bytes(&all)
+    {
+        headers.insert(header::COOKIE, cookie);
+    }
+}
+
+/// All values of a field as one: with a comma in between for a list (RFC 9110 §5.3).
+fn joined(headers: &HeaderMap, name: &HeaderName, between: &[u8]) -> Option<Vec<u8>> {
     let mut values = headers.get_all(name).iter();
     let mut all = values.next()?.as_bytes().to_vec();
     for value in values {
-        all.extend_from_slice(b", ");
+        all.extend_from_slice(between);
         all.extend_from_slice(value.as_bytes());
     }
     Some(all)
@@ -290,6 +303,43 @@ pub fn remove_connection_tokens(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
+}
+
+/// A response whose framing two readers could take differently.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AmbiguousFraming;
+
+/// Leaves a response one framing: `chunked`, or one `Content-Length` in its canonical form.
+///
+/// # Errors
+/// Both, lengths that differ, or a coding that is not taken off here: the client would get something else than was meant
+/// (RFC 9112 §6.1, §6.3).
+pub fn settle_framing(headers: &mut HeaderMap) -> Result<(), AmbiguousFraming> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => {}
+        (Some(coding), None)
+            if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
+                && !headers.contains_key(header::CONTENT_LENGTH) => {}
+        _ => return Err(AmbiguousFraming),
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return Ok(()) };
+    let is_canonical = |text: &[u8]| text == b"0" || text.first() != Some(&b'0') && text.iter().all(u8::is_ascii_digit);
+    if lengths.next().is_none() && is_canonical(first.as_bytes()) && !first.is_empty() {
+        return Ok(());
+    }
+    let mut said = headers
+        .get_all(header::CONTENT_LENGTH)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .map(|text| std::str::from_utf8(text.trim_ascii()).ok()?.parse::<u64>().ok());
+    let Some(Some(length)) = said.next() else { return Err(AmbiguousFraming) };
+    if !said.all(|other| other == Some(length)) {
+        return Err(AmbiguousFraming);
+    }
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    Ok(())
 }
 
 /// Turns the header of an upstream's response into the one the client gets: hop-by-hop fields go.
@@ -325,7 +375,7 @@ pub fn client_address(headers: &HeaderMap, peer: &Peer, is_trusted: impl Fn(IpAd
         return peer.address;
     }
     let mut address = peer.address;
-    let Some(chain) = joined(headers, &X_FORWARDED_FOR) else { return address };
+    let Some(chain) = joined(headers, &X_FORWARDED_FOR, b", ") else { return address };
     for entry in chain.rsplit(|b| *b == b',') {
         let Some(next) = std::str::from_utf8(entry).ok().and_then(|text| parse_node(text.trim())) else { break };
         address = next;

@@ -58,6 +58,8 @@ fn a_request_over_http2_reaches_an_http1_upstream_as_one() {
         let request = Request::post("https://Shop.example/x?y=1")
             .header("authorization", format!("Bearer {}", &*pair.access_token))
             .header("x_user_id", "forged")
+            .header("cookie", "a=1")
+            .header("cookie", "b=2")
             .header("x-user-id", "forged")
             .body(Full::new(Bytes::from_static(b"body")).boxed())
             .unwrap();
@@ -70,6 +72,7 @@ fn a_request_over_http2_reaches_an_http1_upstream_as_one() {
         );
         assert_eq!((seen.one("via"), seen.one("content-length"), &seen.body[..]), ("2 portcullis", "4", &b"body"[..]));
         assert!(seen.all("x_user_id").is_empty());
+        assert_eq!(seen.one("cookie"), "a=1; b=2", "one field, as HTTP/1.1 has it");
 
         let (refused, _) = client.ask(Request::get("https://localhost/").body(empty()).unwrap()).await;
         assert_eq!(

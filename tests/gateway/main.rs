@@ -2,7 +2,9 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod access;
+mod attacks;
 mod bodies;
+mod command_line;
 mod demo;
 mod example;
 mod http2;
@@ -14,6 +16,7 @@ mod races;
 mod routing;
 mod sessions;
 mod shutdown;
+mod store_faults;
 mod support;
 mod tls;
 mod upstreams;

@@ -16,7 +16,7 @@ use portcullis::ids::UserId;
 use portcullis::session::{NewSession, TokenPair};
 
 pub(crate) use client::{AnyCertificate, Client, Reply, tls_config};
-pub(crate) use process::{Process, command, ends, ends_with_input, free_port, portcullis, signal};
+pub(crate) use process::{Ended, Process, command, ended, ends, ends_with_input, free_port, portcullis, signal};
 pub(crate) use upstream::{Answer, Backend};
 
 /// A directory with a certificate for `localhost`, removed at the end.
