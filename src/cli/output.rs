@@ -120,7 +120,7 @@ pub(super) fn print(text: &str) -> io::Result<()> {
 /// Writes a result as JSON on one line.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {
     print(&serde_json::to_string(value)?)
 }

@@ -148,7 +148,7 @@ impl Lease {
         Self { pool, connection }
     }
 
-    /// The response was read to its end. Whether the request was sent to its end too, [`UpstreamPool::take_kept`] asks
+    /// The response was read to its end. Whether the request was sent to its end too, the pool asks
     /// before the next use.
     pub fn give_back(self) {
         self.pool.keep(self.connection);
