@@ -139,13 +139,63 @@ pub struct Session {
     /// `refresh_keys`: files of 32 random bytes or more, for the MAC of refresh tokens. The first makes new ones. Empty:
     /// made and kept in the store's directory.
     pub refresh_keys: Vec<PathBuf>,
+    /// `keys`: the directory of signing and refresh keys that were not given as files; several gateways share one.
+    /// Without it they are made and kept in the embedded store's directory.
+    pub keys: Option<PathBuf>,
 }
 
 /// `[store]`
 #[derive(Clone, Debug)]
 pub struct Store {
-    /// `path`: the embedded store's directory, `data` beside the file by default.
+    /// `path`: the embedded store's directory, `data` beside the file by default. Not used with `redis`.
     pub path: PathBuf,
+    /// `redis` and the keys beside it: the store that several gateways share.
+    pub redis: Option<Redis>,
+}
+
+/// A shared store: Redis or Valkey.
+#[derive(Clone, Debug)]
+pub struct Redis {
+    /// `redis`: one URL or several, `redis://host:port/database` or, with TLS, `rediss://…`; all of one scheme and
+    /// database. Several are seeds of a cluster, or the sentinels.
+    pub servers: Vec<Origin>,
+    /// Whether the URLs are `rediss://`.
+    pub tls: bool,
+    /// The database number in the URLs, 0 by default; a cluster has only that one.
+    pub database: u32,
+    /// `topology`, `"single"` by default.
+    pub topology: Topology,
+    /// `ca`: PEM file of the authorities that servers' certificates are checked with; the system's by default.
+    pub ca: Option<PathBuf>,
+    /// `username`: of an ACL user; without it the password is that of the default user.
+    pub username: Option<String>,
+    /// `password`, from `file:PATH` or `env:NAME`.
+    pub password: Option<Secret>,
+    /// `sentinel_password`, from `file:PATH` or `env:NAME`: what the sentinels themselves ask for.
+    pub sentinel_password: Option<Secret>,
+    /// `prefix` of every key, `portcullis` by default: letters, digits, `-`, `_`, `.` and `:`.
+    pub prefix: String,
+    /// `replicas` that must have a write before it is acknowledged, 0 by default.
+    pub replicas: u32,
+    /// `timeout`: the deadline of every call, 1 s by default; 50 ms to 10 s.
+    pub timeout: Duration,
+    /// `max_revocation_lag`: how far behind the others' ends of sessions a route with `when_stale = "refuse"` may be,
+    /// 5 s by default; at least 1 s.
+    pub max_revocation_lag: Duration,
+}
+
+/// `store.topology`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Topology {
+    /// `"single"`: one server, whose address may move with a failover.
+    Single,
+    /// `"sentinel"`: the URLs are sentinels, which know where the primary of this name (`sentinel_primary`) is.
+    Sentinel {
+        /// `sentinel_primary`
+        primary: String,
+    },
+    /// `"cluster"`: the URLs are some of its nodes.
+    Cluster,
 }
 
 /// `[limits]`: each always there, each with a default.
@@ -316,6 +366,18 @@ pub struct Route {
     pub response_timeout: Option<Duration>,
     /// `body_bytes`, instead of the limit of all.
     pub body_bytes: Option<Option<NonZeroU64>>,
+    /// `when_stale`, `"serve"` by default.
+    pub when_stale: WhenStale,
+}
+
+/// `route.when_stale`: what becomes of a request with an identity while the ends of sessions made on other gateways are
+/// not known up to `store.max_revocation_lag` ago.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum WhenStale {
+    /// `"serve"`: judged by what is known.
+    Serve,
+    /// `"refuse"`: 503.
+    Refuse,
 }
 
 /// `route.auth`
@@ -364,6 +426,7 @@ impl Session {
             refresh_grace: Duration::from_secs(10),
             signing_keys: Vec::new(),
             refresh_keys: Vec::new(),
+            keys: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use toml::de::DeTable;
 use super::nearest::suggestion;
 use super::reader::{Table, Value};
 use super::server::nonzero_usize;
-use super::{Access, Route, Upstream, names, shape};
+use super::{Access, Route, Upstream, WhenStale, names, shape};
 use crate::path::Spellings;
 
 const TICK: Duration = Duration::from_millis(1);
@@ -107,6 +107,7 @@ fn route(table: &Table<'_>, upstreams: &[Upstream]) -> Route {
             .get("body_bytes")
             .and_then(|value| value.size_or_unlimited())
             .map(|size| size.and_then(NonZeroU64::new)),
+        when_stale: WhenStale::Serve,
     }
 }
 

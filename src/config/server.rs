@@ -192,7 +192,7 @@ fn is_variable_name(name: &str) -> bool {
 pub(super) fn store(root: &Table<'_>) -> Store {
     let table = root.section("store", &shape::STORE);
     let path = table.get("path").and_then(|value| value.path());
-    Store { path: path.unwrap_or_else(|| root.document().base_dir().join("data")) }
+    Store { path: path.unwrap_or_else(|| root.document().base_dir().join("data")), redis: None }
 }
 
 pub(super) fn log(root: &Table<'_>) -> Log {
