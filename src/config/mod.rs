@@ -332,8 +332,8 @@ pub struct Upstream {
     pub keep_alive_connections: NonZeroUsize,
 }
 
-/// One server of an upstream: `http://host:port`.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// Where a server is: one of an upstream (`http://host:port`), or of the shared store.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Origin {
     /// Host name or address, without brackets.
     pub host: String,
