@@ -112,6 +112,22 @@ fn what_the_example_leaves_out_in_comments_is_valid_too() {
 }
 
 #[test]
+fn the_shared_store_of_the_example_is_valid_in_place_of_the_embedded_one() {
+    // A line that starts with `#   ` is a setting that does not go with all others.
+    let text = fs::read_to_string(root().join("config.example.toml")).unwrap();
+    let shared = text.lines().filter(|line| !line.starts_with("path = \"data\"")).map(|line| match line {
+        _ if line.starts_with("# keys = ") => &line[2..],
+        _ => line.strip_prefix("#   ").unwrap_or(line),
+    });
+    let shared = shared.collect::<Vec<_>>().join("\n").replace("file:secrets/admin-token", "env:FIXTURE_ADMIN_TOKEN");
+    let config = parse(&shared.replace("file:secrets/redis-password", "env:FIXTURE_SHORT"));
+    let config = config.unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.store.describe(), "rediss://redis.internal:6379");
+    assert!(config.store.redis.unwrap().password.is_some());
+    assert_eq!(config.routes[0].when_stale, WhenStale::Refuse);
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_one_fault() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.toml");
