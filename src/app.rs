@@ -402,7 +402,8 @@ pub fn session_policy(config: &Config) -> SessionPolicy {
 
 /// Where keys that were not given as files are kept.
 pub fn keys_directory(config: &Config) -> PathBuf {
-    config.store.path.join("keys")
+    let given = config.session.as_ref().and_then(|session| session.keys.clone());
+    given.unwrap_or_else(|| config.store.path.join("keys"))
 }
 
 /// The verifier of a configuration, without keys yet.
