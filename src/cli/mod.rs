@@ -14,6 +14,7 @@ mod output;
 mod run;
 mod session;
 mod stop;
+mod store;
 mod token;
 
 use std::path::PathBuf;
@@ -47,6 +48,7 @@ enum Command {
     Explain(explain::Args),
     Session(session::SessionArgs),
     Keys(keys::KeysArgs),
+    Store(store::StoreArgs),
     #[command(subcommand)]
     Token(token::Command),
     Health(health::Args),
@@ -80,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args, format),
         Command::Session(args) => session::run(&args, format),
         Command::Keys(args) => keys::run(&args, format),
+        Command::Store(args) => store::run(&args, format),
         Command::Token(command) => token::run(&command, format),
         Command::Health(args) => health::run(&args, format),
     };
@@ -108,7 +111,7 @@ mod tests {
     fn every_command_says_what_it_is_for_and_gives_an_example() {
         let mut all = Cli::command();
         all.build();
-        assert_eq!(all.get_subcommands().count(), 9, "with clap's own help");
+        assert_eq!(all.get_subcommands().count(), 10, "with clap's own help");
         for command in all.get_subcommands_mut().filter(|command| command.get_name() != "help") {
             let help = command.render_long_help().to_string();
             let name = command.get_name().to_owned();

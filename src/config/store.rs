@@ -116,6 +116,33 @@ fn redis(table: &Table<'_>) -> Option<Redis> {
     urls.map(|_| redis)
 }
 
+impl Redis {
+    /// The single server of a URL, everything else as by default.
+    ///
+    /// # Errors
+    /// What is wrong with the URL, without showing it when it may hold a password.
+    pub fn at(url: &str) -> Result<Self, String> {
+        let server = server(url, DEFAULT_PORT).map_err(|refusal| match refusal {
+            Refusal::Shown(why) => format!("{url:?} {why}"),
+            Refusal::Hidden(why) => format!("the URL {why}"),
+        })?;
+        Ok(Self {
+            servers: vec![server.origin],
+            tls: server.tls,
+            database: server.database,
+            topology: Topology::Single,
+            ca: None,
+            username: None,
+            password: None,
+            sentinel_password: None,
+            prefix: String::from(DEFAULT_PREFIX),
+            replicas: 0,
+            timeout: DEFAULT_TIMEOUT,
+            max_revocation_lag: DEFAULT_REVOCATION_LAG,
+        })
+    }
+}
+
 /// Notes each key that says something of a shared store when there is none.
 fn need_redis(table: &Table<'_>) {
     let keys = shape::STORE.keys.iter().filter(|key| !matches!(**key, "path" | "redis"));

@@ -1,7 +1,8 @@
 //! Sessions: sign-in, refresh, end and idleness, the same for every store.
 //!
 //! `rules` decides, without a store or a clock; `store` keeps rows and revocations and knows no rules; `refresh_token`
-//! is the text a client holds; `activity` the last request of each session; `sign_in` what a new session may have.
+//! is the text a client holds; `activity` the last request of each session; `sign_in` what a new session may have;
+//! `transfer` moves everything from one store to another.
 //! [`Sessions`] puts them together: `service` sign-in, refresh and end, `idle` idleness.
 
 mod activity;
@@ -11,6 +12,7 @@ pub mod rules;
 mod service;
 pub mod sign_in;
 pub mod store;
+pub mod transfer;
 
 use std::fmt;
 use std::time::Duration;

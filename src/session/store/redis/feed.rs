@@ -5,7 +5,7 @@
 //! away for too long or the server has lost data, it takes a new snapshot and gives back what the server has forgotten.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -24,7 +24,7 @@ use crate::gateway::chain;
 use crate::revocation::Revocations;
 
 /// How often a beat is sent: so much the lag grows between two.
-const BEAT_INTERVAL: Duration = Duration::from_millis(500);
+pub(super) const BEAT_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a read waits for an entry.
 const BLOCK: Duration = Duration::from_millis(1000);
 /// Entries of one read, and records of one step of a snapshot.
@@ -241,6 +241,8 @@ impl Core {
                 if *first == self.gateway.as_bytes() {
                     let beat = std::str::from_utf8(second).ok().and_then(|text| text.parse().ok()).ok_or(UNREADABLE)?;
                     self.freshness.came_back(part.index(), beat);
+                } else {
+                    *self.others.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                 }
                 Ok(())
             }

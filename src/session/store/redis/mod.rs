@@ -92,6 +92,8 @@ struct Core {
     freshness: Arc<Freshness>,
     /// Names this process in the feed.
     gateway: String,
+    /// When a beat of another gateway was read last.
+    others: Mutex<Option<Instant>>,
     /// Revocations acknowledged lately, to be given back if the server forgets them.
     recent: Mutex<VecDeque<(Instant, Revocation)>>,
     trouble: Mutex<Option<StoreError>>,
@@ -121,6 +123,7 @@ impl RedisStore {
             revocations,
             freshness: Arc::new(Freshness::new(PARTS, config.max_revocation_lag)),
             gateway: SessionId::from_bytes(name).to_string(),
+            others: Mutex::default(),
             recent: Mutex::default(),
             trouble: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -137,9 +140,16 @@ impl RedisStore {
         };
         if tokio::time::timeout(OPEN_DEADLINE, complete).await.is_err() {
             let cause = core.trouble().unwrap_or(StoreError::Timeout);
-            return Err(RedisOpenError::NotInTime { store: describe(config), cause });
+            return Err(RedisOpenError::NotInTime { store: config.urls().join(", "), cause });
         }
         Ok(Self { core, runtime: Handle::current(), tasks: Mutex::new(tasks) })
+    }
+
+    /// Whether another gateway uses the same store: its beats are read, at least two in this time.
+    pub async fn has_others(&self) -> bool {
+        tokio::time::sleep(feed::BEAT_INTERVAL * 3).await;
+        let seen = *self.core.others.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.is_some_and(|at| at.elapsed() < feed::BEAT_INTERVAL * 2)
     }
 
     /// Carries an operation out, also when nobody waits for it any more.
@@ -165,14 +175,6 @@ impl RedisStore {
             }
         }
     }
-}
-
-/// The store as a person knows it.
-fn describe(config: &Redis) -> String {
-    let scheme = if config.tls { "rediss" } else { "redis" };
-    let servers: Vec<String> =
-        config.servers.iter().map(|server| format!("{scheme}://{}:{}", server.host, server.port)).collect();
-    servers.join(", ")
 }
 
 impl Core {
