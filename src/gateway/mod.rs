@@ -28,6 +28,7 @@ use crate::ids::SessionName;
 use crate::reject::{Reason, Rejection};
 use crate::revocation::Revocations;
 use crate::route::{Route, RouteTable};
+use crate::session::store::StoreError;
 use crate::session::{Sessions, Touch};
 use crate::telemetry::access::{AccessEntry, WorkerLog};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
@@ -192,7 +193,7 @@ impl Worker {
             Judged::Admitted(admitted) => admitted,
         };
         if admitted.ask_store {
-            Box::pin(self.confirm_active(entry)).await?;
+            Box::pin(self.confirm_active(admitted.route, entry)).await?;
         }
         let Admitted { route, host, framing, .. } = admitted;
         self.rewrite(&mut parts, peer, &host, route, entry);
@@ -410,10 +411,15 @@ impl Worker {
     }
 
     /// Asks the store whether the caller's session is idle, and refuses it then.
-    async fn confirm_active(&self, entry: &AccessEntry) -> Result<(), Rejection> {
+    async fn confirm_active(&self, route: &Route, entry: &AccessEntry) -> Result<(), Rejection> {
         let Some(known) = &entry.identity else { return Ok(()) };
         let SessionName::Own(id) = known.identity.session else { return Ok(()) };
         let (sessions, now) = (self.gateway.sessions.clone(), UnixTime::now());
+        let serves = || !route.refuses_stale && self.gateway.sessions.assume_active(id, now);
+        // Known to be away: nobody waits for it once more.
+        if self.gateway.sessions.store_health().is_err() && serves() {
+            return Ok(());
+        }
         let answer = self.gateway.control.spawn(async move { sessions.confirm_active(id, now).await }).await;
         match answer {
             Ok(Ok(None)) => {
@@ -421,6 +427,7 @@ impl Worker {
                 Ok(())
             }
             Ok(Ok(Some(ended))) => Err(ended.into()),
+            Ok(Err(StoreError::Unreachable(_) | StoreError::Timeout)) if serves() => Ok(()),
             // It may be idle or not: nobody can say.
             Ok(Err(_)) | Err(_) => Err(Reason::StoreUnavailable.into()),
         }

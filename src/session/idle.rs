@@ -83,6 +83,18 @@ impl Sessions {
         Ok(None)
     }
 
+    /// While a shared store is away: whether nothing in memory speaks against the session. The request is noted then.
+    ///
+    /// That a session is idle shows only in the store, when another gateway had its last request. A route that serves
+    /// while revocations are stale serves while idleness is unknown, too, or an outage of the store would be one of
+    /// everything.
+    pub fn assume_active(&self, id: SessionId, now: UnixTime) -> bool {
+        // Noted and yet not vouched for: memory itself believes it idle.
+        self.store.freshness().is_some()
+            && self.activity.last(&id).is_none()
+            && self.activity.note(id, now, UnixTime::default())
+    }
+
     fn timed_out(&self, row: &Session, now: UnixTime) -> Option<EndReason> {
         rules::timed_out(row, rules::last_seen(row, self.activity.last(&row.id), &self.policy), now, &self.policy)
     }
