@@ -290,7 +290,6 @@ fn background(gateway: &Gateway, signing: &Arc<SigningKeys>, stopping: &watch::R
     let mut tasks = Upkeep {
         sessions: gateway.sessions.clone(),
         signing: signing.clone(),
-        verifier: gateway.verifier.clone(),
         access_token_ttl: own.map_or(Session::unused().access_token_ttl, |session| session.access_token_ttl),
     }
     .spawn(stopping);

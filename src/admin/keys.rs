@@ -1,6 +1,7 @@
 //! Own signing keys: look and rotate.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -13,7 +14,7 @@ use super::refusal::{AdminReason, Refusal};
 use super::{Admin, finish};
 use crate::clock::UnixTime;
 use crate::gateway::chain;
-use crate::token::signing::{KeyInfo, KeyState, PUBLISHED_BEFORE_USE, SigningKeys, SigningKeysError};
+use crate::token::signing::{KeyInfo, SigningKeys, SigningKeysError};
 
 /// `GET /v1/keys`
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Response {
@@ -34,32 +35,15 @@ pub(super) async fn rotate(
 ) -> Result<Response, Refusal> {
     finish(async move {
         let signing = &admin.state.signing;
-        let gateway = &admin.state.gateway;
-        let Some(session) = &gateway.config.session else {
+        let Some(session) = &admin.state.gateway.config.session else {
             let message = "the configuration has no [session]: no key signs anything";
             return Err(Refusal::because(AdminReason::NoSessionSection, message));
         };
-        // One at a time: between two rotations at once the verifier would lack the key that the second one takes.
+        // One at a time: the others need not each have a thread that waits for the lock of the directory.
         let _rotating = admin.rotating.lock().await;
-        let now = UnixTime::now();
-        if !force {
-            check_published(signing, now)?;
-        }
-        // Before, so that no token is signed with a key that the verifier was not told of, whatever was missed until
-        // now. It knows the next key from then on, as others do from the published document.
-        signing.publish_to(&gateway.verifier);
-        let (keys, token_ttl) = (signing.clone(), session.access_token_ttl);
+        let (keys, now, token_ttl) = (signing.clone(), UnixTime::now(), session.access_token_ttl);
         // It writes files and waits for the disk.
-        let rotated = tokio::task::spawn_blocking(move || keys.rotate(now, token_ttl)).await;
-        // After, for the newly made next key; in case of an error for what is in use as before.
-        signing.publish_to(&gateway.verifier);
-        let rotated = match rotated {
-            Ok(outcome) => outcome.map_err(not_rotated)?,
-            Err(panicked) => {
-                tracing::error!(error = %panicked, "a rotation of the signing keys broke off");
-                return Err(AdminReason::KeysNotWritten.into());
-            }
-        };
+        let rotated = in_background(move || keys.rotate(now, token_ttl, force)).await?.map_err(not_rotated)?;
         tracing::info!(
             current = %rotated.current,
             next = %rotated.next,
@@ -72,23 +56,20 @@ pub(super) async fn rotate(
     .await
 }
 
-/// Whether all who keep the key document have one with the next key by now.
-fn check_published(signing: &SigningKeys, now: UnixTime) -> Result<(), Refusal> {
-    let next = signing.list().into_iter().find(|key| key.state == KeyState::Next);
-    // Without a next key there is nothing to rotate: the reason for that is found where it is tried.
-    let Some(created_at) = next.and_then(|key| key.created_at) else { return Ok(()) };
-    let Some(left) = PUBLISHED_BEFORE_USE.checked_sub(now.since(created_at)).filter(|left| !left.is_zero()) else {
-        return Ok(());
-    };
-    let seconds = left.as_millis().div_ceil(1000);
-    let message =
-        format!("the next key is not known everywhere before {seconds} s have passed; force=true rotates now");
-    let refusal = Refusal::because(AdminReason::KeyNotYetPublished, message);
-    Err(refusal.retry_after(u64::try_from(seconds).unwrap_or(u64::MAX)))
+/// Carries out what waits for the disk.
+async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.map_err(|panicked| {
+        tracing::error!(error = %panicked, "a rotation of keys broke off");
+        AdminReason::KeysNotWritten.into()
+    })
 }
 
 fn not_rotated(error: SigningKeysError) -> Refusal {
     match error {
+        SigningKeysError::NotYetPublished { left } => {
+            let message = format!("{error}; force=true rotates now");
+            Refusal::because(AdminReason::KeyNotYetPublished, message).retry_after(seconds_up(left))
+        }
         SigningKeysError::KeysFromFiles | SigningKeysError::ReadOnly => {
             Refusal::because(AdminReason::KeysFromFiles, error.to_string())
         }
@@ -97,6 +78,10 @@ fn not_rotated(error: SigningKeysError) -> Refusal {
             AdminReason::KeysNotWritten.into()
         }
     }
+}
+
+fn seconds_up(time: Duration) -> u64 {
+    u64::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
 fn shown(signing: &SigningKeys) -> Response {
