@@ -232,7 +232,7 @@ impl Foundation {
             files => SigningKeys::from_files(files)?,
         });
         let refresh_keys = Arc::new(match own.refresh_keys.as_slice() {
-            [] => RefreshKeys::open_managed(&keys)?,
+            [] => RefreshKeys::open_managed(&keys, now)?,
             files => RefreshKeys::from_files(files)?,
         });
         let verifier = Arc::new(verifier(config));

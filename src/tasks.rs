@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use crate::clock::UnixTime;
 use crate::gateway::chain;
 use crate::session::Sessions;
+use crate::session::refresh_keys::{self, RefreshKeyState};
 use crate::session::store::StoreError;
 use crate::token::signing::{KeyState, SigningKeys};
 
@@ -138,6 +139,24 @@ impl Upkeep {
             Err(error) => tracing::warn!(
                 error = %chain(&error),
                 "changed signing keys cannot be used; those from before are, until the files change again"
+            ),
+        }
+        let macs = self.sessions.refresh_keys();
+        match macs.reload(now) {
+            Ok(false) => {}
+            Ok(true) => {
+                let keys = macs.list();
+                let id = |state| keys.iter().find(|key| key.state == state).map(|key| refresh_keys::name(key.id));
+                tracing::info!(
+                    current = id(RefreshKeyState::Current),
+                    next = id(RefreshKeyState::Next),
+                    count = keys.len(),
+                    "refresh keys were changed"
+                );
+            }
+            Err(error) => tracing::warn!(
+                error = %chain(&error),
+                "changed refresh keys cannot be used; those from before are, until the files change again"
             ),
         }
     }
