@@ -49,14 +49,15 @@ impl DirectoryLock {
     /// Takes the turn when nobody has it.
     pub(crate) fn take(dir: &Path) -> Result<Self, TryLockError> {
         // Opened to write: network file systems give an exclusive lock for nothing less.
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(Self::path(dir))
-            .map_err(TryLockError::Error)?;
+        let open = OpenOptions::new().create(true).append(true).mode(0o600).open(Self::path(dir));
+        let file = open.map_err(TryLockError::Error)?;
         file.try_lock()?;
-        Ok(Self { _file: file })
+        // A copying tool may have removed the file meanwhile: somebody else then locks another one of this name.
+        let same = |ours: &Metadata, named: &Metadata| (ours.dev(), ours.ino()) == (named.dev(), named.ino());
+        match (file.metadata(), fs::metadata(Self::path(dir))) {
+            (Ok(ours), Ok(named)) if same(&ours, &named) => Ok(Self { _file: file }),
+            _ => Err(TryLockError::WouldBlock),
+        }
     }
 }
 

@@ -424,6 +424,10 @@ fn make_key(dir: &Path) -> Result<u32, RefreshKeysError> {
     let id = key_id(key.as_slice());
     let path = dir.join(format!("{}.key", name(id)));
     let unfinished = dir.join(format!("{}.new", name(id)));
+    // One in 2^32, and it would take an older key's file away.
+    if path.try_exists().map_err(failed("read", &path))? {
+        return make_key(dir);
+    }
     let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished).and_then(|mut file| {
         file.write_all(key.as_slice())?;
         file.sync_all()

@@ -291,6 +291,11 @@ impl SigningKeys {
         if ring.list() == old.list() {
             return Ok(false);
         }
+        let signs = &ring.current.kid;
+        if matches!(self.source, Source::Managed(_)) && old.keys.iter().all(|key| key.kid != *signs) {
+            // A forced rotation, or copies of the directory that come too late: its tokens were refused here until now.
+            tracing::warn!(kid = %signs, "a signing key was in use elsewhere before it was known here");
+        }
         self.set(&state, ring);
         Ok(true)
     }
