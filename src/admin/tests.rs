@@ -12,6 +12,7 @@ use crate::config::{Config, JwksSource, TrustedIssuer};
 use crate::ids::{SessionId, SessionName, UserId};
 use crate::reject::Reason;
 use crate::revocation::EndReason;
+use crate::session::refresh_keys::RefreshKeyState;
 use crate::token::OWN_ISSUER;
 use crate::token::signing::KeyState;
 
@@ -798,6 +799,8 @@ fn the_document_has_exactly_the_words_in_use() {
     assert_eq!(words("AdminReason"), names(&AdminReason::ALL.iter().map(|one| one.as_str()).collect::<Vec<_>>()));
     let states = [KeyState::Current, KeyState::Next, KeyState::Retired, KeyState::VerifyOnly];
     assert_eq!(words("KeyState"), names(&states.map(KeyState::as_str)));
+    let states = [RefreshKeyState::Current, RefreshKeyState::Next, RefreshKeyState::Older];
+    assert_eq!(words("RefreshKeyState"), names(&states.map(RefreshKeyState::as_str)));
     for reason in words("ReasonByHand") {
         assert!(EndReason::from_str(&reason).is_some(), "{reason}");
     }

@@ -36,7 +36,7 @@ enum KeysCommand {
         /// Make a new refresh key instead
         ///
         /// It is accepted at once and makes new refresh tokens 300 s later, when every gateway knows it. The older ones
-        /// stay accepted: delete the file of one, <id>.key in the directory `refresh` of the keys, when no session
+        /// stay accepted: delete the file of one, `<id>.key` in the directory `refresh` of the keys, when no session
         /// needs it any more. Its refresh tokens are refused from then on.
         #[arg(long, conflicts_with = "force")]
         refresh: bool,
