@@ -229,7 +229,7 @@ impl Foundation {
 
         let own = config.session.clone().unwrap_or_else(Session::unused);
         let policy = session_policy(config);
-        // The store first: the embedded one takes the lock of the directory that the keys are in, too.
+        // The embedded store first: it makes the directory that its keys are in, with a lock against a second process.
         let revocations = Arc::new(Revocations::default());
         let store: Arc<dyn SessionStore> = match &config.store.redis {
             None => Arc::new(EmbeddedStore::open(&config.store.path, revocations.clone())?),
@@ -241,7 +241,7 @@ impl Foundation {
             files => SigningKeys::from_files(files)?,
         });
         let refresh_keys = Arc::new(match own.refresh_keys.as_slice() {
-            [] => RefreshKeys::open_managed(&keys)?,
+            [] => RefreshKeys::open_managed(&keys, now)?,
             files => RefreshKeys::from_files(files)?,
         });
         let verifier = Arc::new(verifier(config));
@@ -299,7 +299,6 @@ fn background(gateway: &Gateway, signing: &Arc<SigningKeys>, stopping: &watch::R
     let mut tasks = Upkeep {
         sessions: gateway.sessions.clone(),
         signing: signing.clone(),
-        verifier: gateway.verifier.clone(),
         access_token_ttl: own.map_or(Session::unused().access_token_ttl, |session| session.access_token_ttl),
     }
     .spawn(stopping);

@@ -3,6 +3,7 @@
 //! The rooms in reading order; each imports only those before it.
 //!
 //! - [`ids`], [`clock`]: identifiers that carry their checks, and time.
+//! - `shared_files`: files that several processes change: seeing it, and taking turns.
 //! - [`path`]: which spellings of a path have one reading.
 //! - [`config`]: the TOML file, checked whole.
 //! - [`token`]: access tokens: taken from a request, verified, remembered, minted.
@@ -36,6 +37,7 @@ pub mod revocation;
 pub mod route;
 pub mod server;
 pub mod session;
+mod shared_files;
 pub mod tasks;
 pub mod telemetry;
 pub mod token;

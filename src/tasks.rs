@@ -7,10 +7,10 @@ use tokio::sync::watch;
 
 use crate::clock::UnixTime;
 use crate::gateway::chain;
+use crate::session::refresh_keys::{self, RefreshKeyState};
 use crate::session::store::StoreError;
 use crate::session::{SWEEP_INTERVAL, Sessions};
-use crate::token::signing::SigningKeys;
-use crate::token::verify::Verifier;
+use crate::token::signing::{KeyState, SigningKeys};
 
 /// How often entries of the revocation list that no token can need any more are dropped.
 const PURGE_INTERVAL: Duration = Duration::from_secs(30);
@@ -18,6 +18,8 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 const PURGE_AFTER: Duration = Duration::from_secs(300);
 /// How often retired signing keys are looked at.
 const KEYS_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the files of keys are looked at for what others changed: some `stat` calls.
+const KEY_FILES_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A clock that a jump of the wall clock does not move forward.
 ///
@@ -56,8 +58,6 @@ pub struct Upkeep {
     pub sessions: Arc<Sessions>,
     /// Own keys.
     pub signing: Arc<SigningKeys>,
-    /// Where own keys are looked up.
-    pub verifier: Arc<Verifier>,
     /// How long a retired key is still needed.
     pub access_token_ttl: Duration,
 }
@@ -93,6 +93,15 @@ impl Upkeep {
                 Ok(())
             }
         });
+        let it = self.clone();
+        every("look at key files", KEY_FILES_INTERVAL, &mut tasks, stopping, move || {
+            let it = it.clone();
+            async move {
+                // It reads files. A panic in there has told of itself.
+                drop(tokio::task::spawn_blocking(move || it.take_over_keys(UnixTime::now())).await);
+                Ok(())
+            }
+        });
         every("purge retired keys", KEYS_INTERVAL, &mut tasks, stopping, move || {
             let it = self.clone();
             async move {
@@ -101,7 +110,6 @@ impl Upkeep {
                 match tokio::task::spawn_blocking(move || keys.purge_retired(clock.now(), ttl)).await {
                     Ok(Ok(0)) | Err(_) => {}
                     Ok(Ok(purged)) => {
-                        it.signing.publish_to(&it.verifier);
                         tracing::info!(purged, "dropped retired signing keys");
                     }
                     Ok(Err(error)) => tracing::warn!(error = %chain(&error), "cannot drop retired signing keys"),
@@ -110,6 +118,45 @@ impl Upkeep {
             }
         });
         tasks
+    }
+
+    /// Takes over keys that another gateway or an operator changed. By the wall clock, which dates the files.
+    fn take_over_keys(&self, now: UnixTime) {
+        match self.signing.reload(now) {
+            Ok(false) => {}
+            Ok(true) => {
+                let keys = self.signing.list();
+                let kid = |state| keys.iter().find(|key| key.state == state).map(|key| key.kid.as_str());
+                tracing::info!(
+                    current = kid(KeyState::Current),
+                    next = kid(KeyState::Next),
+                    count = keys.len(),
+                    "signing keys were changed"
+                );
+            }
+            Err(error) => tracing::warn!(
+                error = %chain(&error),
+                "changed signing keys cannot be used; those from before are, until the files change again"
+            ),
+        }
+        let macs = self.sessions.refresh_keys();
+        match macs.reload(now) {
+            Ok(false) => {}
+            Ok(true) => {
+                let keys = macs.list();
+                let id = |state| keys.iter().find(|key| key.state == state).map(|key| refresh_keys::name(key.id));
+                tracing::info!(
+                    current = id(RefreshKeyState::Current),
+                    next = id(RefreshKeyState::Next),
+                    count = keys.len(),
+                    "refresh keys were changed"
+                );
+            }
+            Err(error) => tracing::warn!(
+                error = %chain(&error),
+                "changed refresh keys cannot be used; those from before are, until the files change again"
+            ),
+        }
     }
 }
 

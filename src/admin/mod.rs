@@ -63,7 +63,7 @@ struct Admin {
     token: TokenDigest,
     /// Paths that ask for no token.
     open: Vec<&'static str>,
-    /// Held by a rotation of the keys, from its checks until the verifier knows the outcome.
+    /// Held by a rotation of keys.
     rotating: tokio::sync::Mutex<()>,
 }
 

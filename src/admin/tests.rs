@@ -12,6 +12,7 @@ use crate::config::{Config, JwksSource, TrustedIssuer};
 use crate::ids::{SessionId, SessionName, UserId};
 use crate::reject::Reason;
 use crate::revocation::EndReason;
+use crate::session::refresh_keys::RefreshKeyState;
 use crate::token::OWN_ISSUER;
 use crate::token::signing::KeyState;
 
@@ -566,19 +567,87 @@ fn tokens_signed_while_keys_rotate_are_all_accepted() {
 }
 
 #[test]
+fn keys_rotated_by_another_gateway_are_taken_over() {
+    use crate::token::signing::SigningKeys;
+    let f = Fixture::new();
+    let shared = f.dir.path().join("data/keys");
+    let other = SigningKeys::open_managed(&shared, UnixTime::now()).unwrap();
+    let old = f.sign_in("ann");
+    other.rotate(UnixTime::now(), Duration::from_secs(3600), true).unwrap();
+    let current = other.list()[0].kid.to_string();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while kid(&f.get("/v1/keys").json(), "current") != current {
+        assert!(Instant::now() < deadline, "not taken over");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let new = f.sign_in("ann");
+    assert_eq!(jsonwebtoken::decode_header(text(&new, "access_token")).unwrap().kid, Some(current));
+    assert!([old, new].iter().all(|made| f.accepts(text(made, "access_token"))));
+    assert_eq!(f.app.gateway().verifier.keys(OWN_ISSUER).len(), 3);
+}
+
+#[test]
+fn a_new_refresh_key_waits_and_the_old_one_stays_accepted() {
+    let f = Fixture::new();
+    let before = f.get("/v1/keys").json();
+    let state = |keys: &Value| -> Vec<(String, String)> {
+        let all = keys["refresh_keys"].as_array().unwrap();
+        all.iter().map(|key| (text(key, "state").to_owned(), text(key, "id").to_owned())).collect()
+    };
+    let [(current, old)] = &state(&before)[..] else { panic!("{before}") };
+    assert_eq!(current, "current");
+    f.ask("POST", "/v1/keys/rotate?kind=other", None).refused(AdminReason::InvalidParameter);
+    let message = f.ask("POST", "/v1/keys/rotate?kind=refresh&force=true", None).refused(AdminReason::InvalidParameter);
+    assert!(message.starts_with("force: "), "{message}");
+
+    let answer = f.ask("POST", "/v1/keys/rotate?kind=refresh", None);
+    assert_eq!(answer.status, 200);
+    let after = answer.json();
+    assert_eq!(after["keys"], before["keys"]);
+    let [(next, new), (still, same)] = &state(&after)[..] else { panic!("{after}") };
+    assert_eq!((next.as_str(), still.as_str(), same), ("next", "current", old));
+    assert_eq!(f.get("/v1/keys").json(), after);
+    let file = f.dir.path().join(format!("data/keys/refresh/{new}.key"));
+    let secret = std::fs::read(&file).unwrap();
+    assert_eq!(secret.len(), 32);
+    let shown = answer.body.as_bytes();
+    assert!(!shown.windows(8).any(|bytes| secret.windows(8).any(|part| part == bytes)));
+    let members: Vec<&String> = after["refresh_keys"][0].as_object().unwrap().keys().collect();
+    assert_eq!(members, ["created_at", "id", "state"]);
+
+    // One at a time, whichever gateway made the one that waits.
+    let again = f.ask("POST", "/v1/keys/rotate?kind=refresh", None);
+    let wait: u64 = again.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=301).contains(&wait), "{wait}");
+    let again = again.json();
+    assert_eq!((text(&again, "reason"), text(&again, "error")), ("key_not_yet_published", "conflict"));
+    assert!(text(&again, "message").contains(new.as_str()), "{again}");
+}
+
+#[test]
 fn keys_given_as_files_are_not_rotated_here() {
     use p256::pkcs8::{EncodePrivateKey as _, LineEnding};
     let keys = TempDir::new().unwrap();
     let file = keys.path().join("signing.pem");
     let secret = p256::SecretKey::from_slice(&[7; 32]).unwrap();
     std::fs::write(&file, secret.to_pkcs8_pem(LineEnding::LF).unwrap().as_bytes()).unwrap();
-    let f = Fixture::with(|config| config.session.as_mut().unwrap().signing_keys = vec![file]);
+    let mac = keys.path().join("mac");
+    std::fs::write(&mac, [7; 32]).unwrap();
+    let f = Fixture::with(|config| {
+        let session = config.session.as_mut().unwrap();
+        (session.signing_keys, session.refresh_keys) = (vec![file], vec![mac]);
+    });
     for path in ["/v1/keys/rotate", "/v1/keys/rotate?force=true"] {
         let message = f.ask("POST", path, None).refused(AdminReason::KeysFromFiles);
         assert!(message.contains("session.signing_keys"), "{message}");
     }
+    let message = f.ask("POST", "/v1/keys/rotate?kind=refresh", None).refused(AdminReason::KeysFromFiles);
+    assert!(message.contains("session.refresh_keys"), "{message}");
     let shown = f.get("/v1/keys").json();
-    assert_eq!((&shown["keys"][0]["state"], &shown["keys"][0]["created_at"]), (&json!("current"), &Value::Null));
+    for kind in ["keys", "refresh_keys"] {
+        let first = &shown[kind][0];
+        assert_eq!((&first["state"], &first["created_at"]), (&json!("current"), &Value::Null));
+    }
 }
 
 #[test]
@@ -736,6 +805,8 @@ fn the_document_has_exactly_the_words_in_use() {
     assert_eq!(words("AdminReason"), names(&AdminReason::ALL.iter().map(|one| one.as_str()).collect::<Vec<_>>()));
     let states = [KeyState::Current, KeyState::Next, KeyState::Retired, KeyState::VerifyOnly];
     assert_eq!(words("KeyState"), names(&states.map(KeyState::as_str)));
+    let states = [RefreshKeyState::Current, RefreshKeyState::Next, RefreshKeyState::Older];
+    assert_eq!(words("RefreshKeyState"), names(&states.map(RefreshKeyState::as_str)));
     for reason in words("ReasonByHand") {
         assert!(EndReason::from_str(&reason).is_some(), "{reason}");
     }

@@ -1,12 +1,13 @@
 //! Sessions: sign-in, refresh, end and idleness, the same for every store.
 //!
 //! `rules` decides, without a store or a clock; `store` keeps rows and revocations and knows no rules; `refresh_token`
-//! is the text a client holds; `activity` the last request of each session; `sign_in` what a new session may have;
-//! `transfer` moves everything from one store to another.
+//! is the text a client holds and `refresh_keys` what its MAC is made with; `activity` the last request of each session;
+//! `sign_in` what a new session may have; `transfer` moves everything from one store to another.
 //! [`Sessions`] puts them together: `service` sign-in, refresh and end, `idle` idleness.
 
 mod activity;
 mod idle;
+pub mod refresh_keys;
 pub mod refresh_token;
 pub mod rules;
 mod service;
@@ -25,7 +26,7 @@ use crate::ids::{SessionId, SessionName, UserId};
 use crate::revocation::EndReason;
 
 pub use idle::SWEEP_INTERVAL;
-pub use refresh_token::{RefreshKeys, RefreshKeysError};
+pub use refresh_keys::{RefreshKeys, RefreshKeysError};
 pub use rules::SessionPolicy;
 pub use service::{MAX_PAGE, Sessions};
 pub use sign_in::{NewSession, SignInError};

@@ -177,6 +177,11 @@ impl Sessions {
         Ok(self.pair(&session, issued_at, repeated))
     }
 
+    /// The MAC keys of refresh tokens.
+    pub fn refresh_keys(&self) -> &Arc<RefreshKeys> {
+        &self.refresh_keys
+    }
+
     /// Whose refresh token this is: its MAC is right, which says nothing of whether it still buys anything.
     pub fn read_refresh_token(&self, refresh_token: &str) -> Option<SessionId> {
         Some(self.refresh_keys.read(refresh_token)?.session)

@@ -38,7 +38,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(policy: SessionPolicy) -> Self {
-        Self::open(TempDir::new().unwrap(), policy, |dir| RefreshKeys::open_managed(dir).unwrap())
+        Self::open(TempDir::new().unwrap(), policy, |dir| RefreshKeys::open_managed(dir, at(0)).unwrap())
     }
 
     fn open(dir: TempDir, policy: SessionPolicy, keys: impl FnOnce(&Path) -> RefreshKeys) -> Self {
@@ -52,7 +52,7 @@ impl Fixture {
 
     /// As after a restart, without anything being flushed.
     fn reopen(self, policy: SessionPolicy) -> Self {
-        self.reopen_with(policy, |dir| RefreshKeys::open_managed(dir).unwrap())
+        self.reopen_with(policy, |dir| RefreshKeys::open_managed(dir, at(0)).unwrap())
     }
 
     fn reopen_with(self, policy: SessionPolicy, keys: impl FnOnce(&Path) -> RefreshKeys) -> Self {
@@ -526,6 +526,6 @@ async fn without_an_idle_timeout_nothing_is_noted() {
 async fn sessions_insist_on_the_stores_own_revocations() {
     let f = Fixture::new(policy());
     let signing = Arc::new(SigningKeys::open_managed(&f.dir.path().join("keys"), at(0)).unwrap());
-    let refresh_keys = Arc::new(RefreshKeys::open_managed(f.dir.path()).unwrap());
+    let refresh_keys = Arc::new(RefreshKeys::open_managed(f.dir.path(), at(0)).unwrap());
     Sessions::new(policy(), f.store.clone(), signing, refresh_keys, Arc::new(Revocations::new()));
 }

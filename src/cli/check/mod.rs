@@ -154,7 +154,7 @@ impl Report {
         let keys = keys_directory(config);
         // Opening would make the first key; with one there it only reads.
         if has_key_file(&keys.join("refresh"))
-            && let Err(error) = RefreshKeys::open_managed(&keys)
+            && let Err(error) = RefreshKeys::open_managed(&keys, UnixTime::now())
         {
             self.managed_keys_fault(config, session, &causes(&error));
         }

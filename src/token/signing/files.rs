@@ -11,6 +11,7 @@ use p256::pkcs8::DecodePrivateKey as _;
 use zeroize::Zeroizing;
 
 use super::{KeyState, SigningKeysError};
+use crate::shared_files::{DirectoryLock, Place};
 
 /// One key in `keys.json`. Times are Unix milliseconds.
 #[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
@@ -38,6 +39,17 @@ const MAX_FILE_BYTES: u64 = 64 * 1024;
 
 pub(super) fn directory(dir: &Path) -> PathBuf {
     dir.join("signing")
+}
+
+/// What is watched of it.
+pub(super) fn place(dir: &Path) -> Place {
+    Place::Directory(directory(dir), &["json", "pem"])
+}
+
+/// The turn to change the keys in `dir`, which is made when it is not there.
+pub(super) fn lock(dir: &Path) -> Result<DirectoryLock, SigningKeysError> {
+    make_directory(dir)?;
+    DirectoryLock::wait(dir).map_err(error("lock", &DirectoryLock::path(dir)))
 }
 
 fn manifest_path(dir: &Path) -> PathBuf {
@@ -85,8 +97,9 @@ fn make_directory(path: &Path) -> Result<(), SigningKeysError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(error("create", path))
 }
 
-/// Removes what a crash in the middle of a write left behind.
+/// Removes what a crash in the middle of a write left behind, unless somebody is writing.
 pub(super) fn clean(dir: &Path) {
+    let Ok(_turn) = DirectoryLock::take(dir) else { return };
     let Ok(entries) = fs::read_dir(directory(dir)) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         if path.extension().is_some_and(|extension| extension == "tmp")

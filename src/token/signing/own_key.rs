@@ -91,6 +91,14 @@ impl OwnKey {
         self.pair.sign(&SystemRandom::new(), message).expect("a valid key signs")
     }
 
+    /// The same key as it is in `known`, when it is there, in this state: what remembers a key goes by its identity.
+    pub(super) fn or_known(self, known: &[Arc<Self>]) -> Self {
+        match known.iter().find(|key| key.kid == self.kid) {
+            Some(known) => Self { state: self.state, ..known.with_same_key() },
+            None => self,
+        }
+    }
+
     pub(super) fn with_same_key(&self) -> Self {
         Self {
             kid: self.kid.clone(),
