@@ -227,7 +227,6 @@ impl Foundation {
             .collect();
         let tls = tls::server_config(certificates)?;
 
-        let own = config.session.clone().unwrap_or_else(Session::unused);
         let policy = session_policy(config);
         // The embedded store first: it makes the directory that its keys are in, with a lock against a second process.
         let revocations = Arc::new(Revocations::default());
@@ -236,14 +235,20 @@ impl Foundation {
             Some(redis) => Arc::new(control.block_on(RedisStore::open(redis, &policy, revocations.clone()))?),
         };
         let keys = keys_directory(config);
-        let signing = Arc::new(match own.signing_keys.as_slice() {
-            [] => SigningKeys::open_managed(&keys, now)?,
-            files => SigningKeys::from_files(files)?,
-        });
-        let refresh_keys = Arc::new(match own.refresh_keys.as_slice() {
-            [] => RefreshKeys::open_managed(&keys, now)?,
-            files => RefreshKeys::from_files(files)?,
-        });
+        let (signing, refresh_keys) = match &config.session {
+            None => (SigningKeys::unused(now)?, RefreshKeys::unused()?),
+            Some(own) => (
+                match own.signing_keys.as_slice() {
+                    [] => SigningKeys::open_managed(&keys, now)?,
+                    files => SigningKeys::from_files(files)?,
+                },
+                match own.refresh_keys.as_slice() {
+                    [] => RefreshKeys::open_managed(&keys, now)?,
+                    files => RefreshKeys::from_files(files)?,
+                },
+            ),
+        };
+        let (signing, refresh_keys) = (Arc::new(signing), Arc::new(refresh_keys));
         let verifier = Arc::new(verifier(config));
         if config.session.is_some() {
             signing.publish_to(&verifier);

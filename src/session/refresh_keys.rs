@@ -174,6 +174,20 @@ impl RefreshKeys {
         Self::new(keys, Source::Files(paths.to_owned()), watched, start)
     }
 
+    /// A key that makes no token, for a gateway without sessions of its own: in memory alone.
+    ///
+    /// # Errors
+    /// [`RefreshKeysError::NoRandomness`]
+    pub fn unused() -> Result<Self, RefreshKeysError> {
+        let mut key = Zeroizing::new([0; MIN_KEY_BYTES]);
+        #[expect(clippy::map_err_ignore, reason = "the library's error says nothing")]
+        rand::fill(key.as_mut_slice()).map_err(|_| RefreshKeysError::NoRandomness)?;
+        let since = UnixTime::default();
+        let key = MacKey { id: key_id(key.as_slice()), key: hmac::Key::new(hmac::HMAC_SHA256, key.as_slice()), since };
+        let (watched, keys) = Watched::first(Place::Files(Vec::new()), || Ok::<_, RefreshKeysError>(vec![key]))?;
+        Self::new(keys, Source::Files(Vec::new()), watched, since)
+    }
+
     fn new(keys: Vec<MacKey>, source: Source, watched: Watched, now: UnixTime) -> Result<Self, RefreshKeysError> {
         let ring = Ring::new(keys, &source, now).ok_or(RefreshKeysError::None)?;
         Ok(Self { ring: ArcSwap::from_pointee(ring), source, watched: Mutex::new(watched) })

@@ -247,6 +247,17 @@ impl SigningKeys {
         Ok(Self::new(ring, Source::Files(paths.to_owned()), watched, given))
     }
 
+    /// Keys that nothing is signed with, for a gateway without sessions of its own: in memory alone.
+    ///
+    /// # Errors
+    /// None that is known: a ring of one key that signs can be made.
+    pub fn unused(now: UnixTime) -> Result<Self, SigningKeysError> {
+        let nowhere = Place::Files(Vec::new());
+        let ring = || Ring::new(vec![Arc::new(OwnKey::generate(now, KeyState::Current).0)]).ok_or_else(no_files);
+        let (watched, ring) = Watched::first(nowhere, ring)?;
+        Ok(Self::new(ring, Source::ReadOnly, watched, Given::default()))
+    }
+
     fn new(ring: Ring, source: Source, watched: Watched, given: Given) -> Self {
         let state = Mutex::new(State { watched, verifier: None, given });
         Self { ring: ArcSwap::from_pointee(ring), source, state }

@@ -66,6 +66,11 @@ fn racing_exchanges_without_a_grace_to_speak_of_succeed_once() {
         for (status, json) in &bad {
             assert_eq!((*status, json["reason"].as_str()), (400, Some("refresh_reused")), "round {round}");
         }
-        assert!(!bad.is_empty(), "round {round}: 64 exchanges within one millisecond");
+        if bad.is_empty() {
+            // All 64 within the millisecond: one more behind it.
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            let late = race(&gateway, &pair.refresh_token);
+            assert!(late.iter().all(|(status, json)| *status == 400 && json["reason"] == "refresh_reused"), "{late:?}");
+        }
     }
 }
