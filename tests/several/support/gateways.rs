@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::common::{Backend, Client, Process, Reply, Toml, Workplace, ends, free_port, portcullis};
 use super::eventually;
@@ -215,19 +215,28 @@ pub(crate) struct Caller {
     address: SocketAddr,
     patience: Duration,
     client: Option<Client>,
+    opened: Instant,
 }
 
 impl Caller {
     /// A reply that takes longer than `patience` is an error.
     pub(crate) fn new(address: SocketAddr, patience: Duration) -> Self {
-        Self { address, patience, client: None }
+        Self { address, patience, client: None, opened: Instant::now() }
+    }
+
+    /// When the connection of the last request was opened.
+    pub(crate) fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// One request, sent once.
     pub(crate) fn ask(&mut self, request: impl AsRef<[u8]>) -> std::io::Result<Reply> {
         let mut client = match self.client.take() {
             Some(client) => client,
-            None => Client::try_plain(self.address, self.patience)?,
+            None => {
+                self.opened = Instant::now();
+                Client::try_plain(self.address, self.patience)?
+            }
         };
         client.try_send(request)?;
         let reply = client.try_reply(false)?;

@@ -201,14 +201,13 @@ impl Load {
         let mut line = format!("{name}: {seconds:.0} s");
         let mut last = "";
         for ((what, answer), count) in &counts {
-            if *what != last {
-                write!(line, "; {what}:").expect("a string takes all");
-                last = what;
-            }
-            write!(line, " {answer} × {count},").expect("a string takes all");
+            let between = if *what == last { ", " } else { "; " };
+            let what_else = if *what == last { String::new() } else { format!("{what}: ") };
+            write!(line, "{between}{what_else}{answer} × {count}").expect("a string takes all");
+            last = what;
         }
         let successors = lock(&shared.successors);
-        println!("{}; {} refresh tokens spent", line.trim_end_matches(','), successors.len());
+        println!("{line}; {} refresh tokens spent", successors.len());
         let doubled = successors.values().filter(|successors| successors.len() > 1).count();
         let wrong = lock(&shared.wrong);
         assert!(
@@ -308,7 +307,8 @@ impl Shared {
             }
             Err(error) => {
                 self.counted(what, "no answer".to_owned());
-                if !self.down(gateway, span) {
+                // A connection may have been lost while it was not used.
+                if !self.down(gateway, Span { sent: caller.opened(), ..span }) {
                     let took = span.answered - span.sent;
                     self.wrong(format!("{what}: no answer from gateway {gateway} after {took:?}: {error}"));
                 }
