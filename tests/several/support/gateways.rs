@@ -39,21 +39,27 @@ struct Member {
     process: Option<Process>,
 }
 
-impl Gateways {
-    /// So many, each with what `toml` says and its own directory; all of them ready.
-    pub(crate) fn start(count: usize, toml: &Toml) -> Self {
-        Self::each(&vec![toml; count])
+impl Member {
+    fn start(&mut self) {
+        assert!(self.process.is_none(), "it runs");
+        self.process = Some(Process::serve(&self.place, self.address, self.admin));
     }
+}
 
-    /// One for each configuration.
-    pub(crate) fn each(tomls: &[&Toml]) -> Self {
+impl Gateways {
+    /// So many with the same configuration, each in its own directory, started at the same time; all of them ready.
+    pub(crate) fn start(count: usize, toml: &Toml) -> Self {
         let keys = tempfile::tempdir().expect("a temporary directory");
         let mut gateways = Self { all: Vec::new(), keys, backend: Backend::start() };
-        for (index, toml) in tomls.iter().enumerate() {
+        for _ in 0..count {
             gateways.prepare(toml);
-            // One after the other: the first makes the keys.
-            gateways.start_again(index);
         }
+        // One of them makes the keys.
+        std::thread::scope(|scope| {
+            for member in &mut gateways.all {
+                scope.spawn(|| member.start());
+            }
+        });
         gateways
     }
 
@@ -100,9 +106,7 @@ impl Gateways {
 
     /// Starts it again with its configuration, and waits until it is ready.
     pub(crate) fn start_again(&mut self, index: usize) {
-        let member = &mut self.all[index];
-        assert!(member.process.is_none(), "it runs");
-        member.process = Some(Process::serve(&member.place, member.address, member.admin));
+        self.all[index].start();
     }
 
     pub(crate) fn pause(&self, index: usize) {
