@@ -16,15 +16,17 @@ use tokio::task::JoinSet;
 use crate::admin::{self, AdminState};
 use crate::auth_api::AuthApi;
 use crate::clock::UnixTime;
-use crate::config::{Config, Secret, Session};
+use crate::config::{Access, Config, Secret, Session};
 use crate::gateway::{Gateway, Worker, chain};
 use crate::revocation::Revocations;
 use crate::route::RouteTable;
 use crate::server::accept::{Admission, listen};
 use crate::server::tls::{self, TlsError};
 use crate::server::worker::{self, Drained, WorkerSetup};
-use crate::session::store::StoreError;
-use crate::session::{EmbeddedStore, OpenError, RefreshKeys, RefreshKeysError, SessionPolicy, Sessions};
+use crate::session::store::{SessionStore, StoreError};
+use crate::session::{
+    EmbeddedStore, OpenError, RedisOpenError, RedisStore, RefreshKeys, RefreshKeysError, SessionPolicy, Sessions,
+};
 use crate::tasks::Upkeep;
 use crate::telemetry::access::AccessWriter;
 use crate::telemetry::metrics::Metrics;
@@ -48,6 +50,9 @@ pub enum StartError {
     /// The store.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The store, when several gateways share it.
+    #[error(transparent)]
+    SharedStore(#[from] RedisOpenError),
     /// Own signing keys.
     #[error(transparent)]
     SigningKeys(#[from] SigningKeysError),
@@ -100,13 +105,13 @@ impl App {
     /// # Errors
     /// [`StartError`] says what to mend.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let foundation = Foundation::open(&config, UnixTime::now())?;
         let control = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(CONTROL_THREADS)
             .thread_name("control")
             .enable_all()
             .build()
             .map_err(StartError::Thread)?;
+        let foundation = Foundation::open(&config, &control, UnixTime::now())?;
         let sockets = Sockets::bind(&config)?;
         let (listening, admin) = sockets.addresses();
         let access = AccessWriter::start(&config.log).map_err(StartError::Thread)?;
@@ -212,7 +217,7 @@ struct Foundation {
 }
 
 impl Foundation {
-    fn open(config: &Config, now: UnixTime) -> Result<Self, StartError> {
+    fn open(config: &Config, control: &Runtime, now: UnixTime) -> Result<Self, StartError> {
         let files = &config.server.certificates;
         let certificates = files.iter().map(|one| tls::load(one, now)).collect::<Result<Vec<_>, _>>()?;
         let expiry = certificates
@@ -222,11 +227,15 @@ impl Foundation {
             .collect();
         let tls = tls::server_config(certificates)?;
 
-        // The store first: it takes the lock of the directory that the keys are in, too.
-        let revocations = Arc::new(Revocations::default());
-        let store = Arc::new(EmbeddedStore::open(&config.store.path, revocations.clone())?);
-        let keys = keys_directory(config);
         let own = config.session.clone().unwrap_or_else(Session::unused);
+        let policy = session_policy(config);
+        // The store first: the embedded one takes the lock of the directory that the keys are in, too.
+        let revocations = Arc::new(Revocations::default());
+        let store: Arc<dyn SessionStore> = match &config.store.redis {
+            None => Arc::new(EmbeddedStore::open(&config.store.path, revocations.clone())?),
+            Some(redis) => Arc::new(control.block_on(RedisStore::open(redis, &policy, revocations.clone()))?),
+        };
+        let keys = keys_directory(config);
         let signing = Arc::new(match own.signing_keys.as_slice() {
             [] => SigningKeys::open_managed(&keys, now)?,
             files => SigningKeys::from_files(files)?,
@@ -239,7 +248,6 @@ impl Foundation {
         if config.session.is_some() {
             signing.publish_to(&verifier);
         }
-        let policy = SessionPolicy { longest_token: config.longest_token_lifetime(), ..(&own).into() };
         let sessions = Arc::new(Sessions::new(policy, store, signing.clone(), refresh_keys, revocations));
         Ok(Self { tls, expiry, signing, verifier, sessions })
     }
@@ -252,6 +260,7 @@ impl Foundation {
             self.sessions.ended().clone(),
         );
         add_gauges(&mut metrics, &self.verifier, self.sessions.revocations(), &self.expiry);
+        add_store_gauges(&mut metrics, &self.sessions);
         metrics
     }
 }
@@ -336,13 +345,17 @@ fn start_workers(
 
 impl Readiness {
     /// What keeps the gateway from being ready; empty when nothing does.
+    ///
+    /// A shared store that is away is none of these, or all gateways would be taken out of service at once while most
+    /// of them could go on: it is among the [`warnings`](Self::warnings), until every route that judges tokens refuses.
     pub fn faults(&self, gateway: &Gateway) -> Vec<String> {
         let mut faults = Vec::new();
         if self.stopping.load(Ordering::Relaxed) {
             faults.push("stopping".to_owned());
         }
-        if let Err(error) = gateway.sessions.store_health() {
-            faults.push(format!("store: {}", chain(&error)));
+        let fresh = gateway.sessions.freshness();
+        if fresh.is_none() || self.refuses_everything(gateway) {
+            faults.extend(store_fault(gateway));
         }
         for (index, issuer) in trusted(&gateway.config) {
             if gateway.verifier.keys(index).is_empty() {
@@ -351,11 +364,46 @@ impl Readiness {
         }
         faults
     }
+
+    /// What is wrong although most requests are served.
+    pub fn warnings(&self, gateway: &Gateway) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let Some(fresh) = gateway.sessions.freshness() else { return warnings };
+        if !self.refuses_everything(gateway) {
+            warnings.extend(store_fault(gateway));
+        }
+        if fresh.is_stale() {
+            let (lag, most) = (fresh.lag().as_secs(), fresh.max_lag().as_secs());
+            warnings.push(format!(
+                "revocations: ends made by other gateways are known up to {lag} s ago, expected {most} s"
+            ));
+        }
+        warnings
+    }
+
+    /// Whether no route that looks at tokens answers: each refuses when stale, and it is.
+    fn refuses_everything(&self, gateway: &Gateway) -> bool {
+        let mut judging = gateway.routes.routes().iter().filter(|route| route.access != Access::Public).peekable();
+        judging.peek().is_some()
+            && judging.all(|route| route.refuses_stale)
+            && gateway.sessions.freshness().is_some_and(|fresh| fresh.is_stale())
+    }
+}
+
+fn store_fault(gateway: &Gateway) -> Option<String> {
+    gateway.sessions.store_health().err().map(|error| format!("store: {}", chain(&error)))
+}
+
+/// The rules of sessions that a configuration asks for.
+pub fn session_policy(config: &Config) -> SessionPolicy {
+    let own = config.session.as_ref().map_or_else(|| (&Session::unused()).into(), SessionPolicy::from);
+    SessionPolicy { longest_token: config.longest_token_lifetime(), shared: config.store.redis.is_some(), ..own }
 }
 
 /// Where keys that were not given as files are kept.
 pub fn keys_directory(config: &Config) -> PathBuf {
-    config.store.path.join("keys")
+    let given = config.session.as_ref().and_then(|session| session.keys.clone());
+    given.unwrap_or_else(|| config.store.path.join("keys"))
 }
 
 /// The verifier of a configuration, without keys yet.
@@ -380,6 +428,22 @@ pub fn verifier(config: &Config) -> Verifier {
 /// The trusted issuers with their places in the verifier, which [`OWN_ISSUER`] comes before.
 pub fn trusted(config: &Config) -> impl Iterator<Item = (IssuerIndex, &crate::config::TrustedIssuer)> {
     (1..).map(IssuerIndex).zip(&config.trusted_issuers)
+}
+
+/// How the store is, and how current what it tells of other gateways.
+fn add_store_gauges(metrics: &mut Metrics, sessions: &Arc<Sessions>) {
+    let store = sessions.clone();
+    metrics.gauge("portcullis_store_reachable", "1 while the session store answers, else 0.", Vec::new(), move || {
+        if store.store_health().is_ok() { 1.0 } else { 0.0 }
+    });
+    if let Some(fresh) = sessions.freshness().cloned() {
+        metrics.gauge(
+            "portcullis_revocation_lag_seconds",
+            "Ends of sessions acknowledged by other gateways longer ago than this are known here.",
+            Vec::new(),
+            move || fresh.lag().as_secs_f64(),
+        );
+    }
 }
 
 fn add_gauges(

@@ -81,6 +81,8 @@ reasons! {
     KeysUnavailable = 503 "keys_unavailable";
     /// The store did not answer.
     StoreUnavailable = 503 "store_unavailable";
+    /// Ends of sessions made by other gateways are not known in time, and the route refuses then.
+    RevocationsStale = 503 "revocations_stale";
     /// `Host` is missing, repeated, malformed, or not what `:authority` or the target says.
     BadHost = 400 "bad_host";
     /// The path has a spelling that is always refused.

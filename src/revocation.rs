@@ -4,6 +4,8 @@
 //! belongs to is acknowledged. The request path asks [`Revocations::check`] only when [`Revocations::epoch`] has moved
 //! since the identity was last looked at.
 
+mod freshness;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -11,6 +13,8 @@ use dashmap::DashMap;
 
 use crate::clock::UnixTime;
 use crate::ids::{SessionId, SessionName, UserId};
+
+pub use self::freshness::Freshness;
 
 /// Why a session ended. The word is the `reason` in answers, logs, metrics and the store.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -316,6 +320,20 @@ impl Revocations {
         }
         // Release, and last: who loads this epoch sees the entry and the count.
         self.epoch.fetch_add(1, Ordering::Release);
+    }
+
+    /// All entries, as orders that make them again. Those that come or go meanwhile may be among them or not.
+    pub fn export(&self, mut each: impl FnMut(Revocation)) {
+        let end = |session, ended: Ended| Revocation::Session {
+            session,
+            reason: ended.reason(),
+            expires_at: UnixTime::from_secs(ended.expires_at().into()),
+        };
+        self.own.iter().for_each(|entry| each(end(SessionName::Own(*entry.key()), *entry.value())));
+        self.others.iter().for_each(|entry| each(end(SessionName::Other(entry.key().clone()), *entry.value())));
+        for entry in &self.users {
+            entry.value().clone().orders(entry.key()).for_each(&mut each);
+        }
     }
 
     /// Forgets entries with `expires_at` < `now`, whose tokens are all refused as expired. Returns how many.

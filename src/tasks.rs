@@ -7,8 +7,8 @@ use tokio::sync::watch;
 
 use crate::clock::UnixTime;
 use crate::gateway::chain;
-use crate::session::Sessions;
 use crate::session::store::StoreError;
+use crate::session::{SWEEP_INTERVAL, Sessions};
 use crate::token::signing::SigningKeys;
 use crate::token::verify::Verifier;
 
@@ -16,8 +16,6 @@ use crate::token::verify::Verifier;
 const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 /// Nothing is dropped so soon after the start: a clock that is wrong at boot is mostly right by then.
 const PURGE_AFTER: Duration = Duration::from_secs(300);
-/// How often all sessions are looked at for those that are idle or too old.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 /// How often retired signing keys are looked at.
 const KEYS_INTERVAL: Duration = Duration::from_secs(60);
 

@@ -24,10 +24,19 @@ pub(super) async fn health() -> Response {
 /// `GET /readyz`: whether to send requests here.
 pub(super) async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     let faults = admin.state.readiness.faults(&admin.state.gateway);
+    let warnings = admin.state.readiness.warnings(&admin.state.gateway);
+    let lag = admin.state.gateway.sessions.freshness().map(|fresh| fresh.lag().as_secs_f64());
+    let answer = |status: &str| {
+        let mut body = json!({ "status": status, "faults": &faults, "warnings": &warnings });
+        if let Some(lag) = lag {
+            body["revocation_lag_seconds"] = json!(lag);
+        }
+        Json(body)
+    };
     if faults.is_empty() {
-        return Json(json!({ "status": "ready", "faults": [] })).into_response();
+        return answer(if warnings.is_empty() { "ready" } else { "degraded" }).into_response();
     }
-    let body = Json(json!({ "status": "not_ready", "faults": faults }));
+    let body = answer("not_ready");
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], body).into_response()
 }
 

@@ -43,7 +43,7 @@ fn announce(app: &App) {
         tls,
         routes = config.routes.len(),
         upstreams = config.upstreams.len(),
-        store = %config.store.path.display(),
+        store = %config.store.describe(),
         %admin,
         "listening on {}",
         urls.join(", ")

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::document::{Cause, Document};
 use super::nearest::suggestion;
 use super::units::{show_duration, show_size};
-use super::{Access, Config, Route, Source};
+use super::{Access, Config, Route, Source, WhenStale};
 
 /// Our own documents, which no route may take.
 const OWN_PATHS: [&str; 2] = ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server"];
@@ -20,6 +20,7 @@ pub(super) fn check(document: &Document, config: &Config) {
     check.listeners();
     check.headers();
     check.session();
+    check.keys();
     check.limits();
     check.issuers();
     check.routes();
@@ -104,6 +105,24 @@ impl Check<'_> {
         }
     }
 
+    /// Every gateway must sign and verify with the same keys as those it shares the store with.
+    fn keys(&self) {
+        let Some(session) = &self.config.session else { return };
+        let given = |key| self.source.has(&format!("session.{key}"));
+        let both = given("signing_keys") && given("refresh_keys");
+        if session.keys.is_some() && both {
+            self.fault("session.keys", "session: keys has no effect beside both signing_keys and refresh_keys");
+        }
+        if self.config.store.redis.is_some() && !given("keys") && !both && self.sound(&["session.keys"]) {
+            self.document.fault_beside(
+                "session.keys",
+                Cause::Absent,
+                "session: keys is missing, expected it, or both signing_keys and refresh_keys: with store.redis, every \
+                 gateway needs the same keys",
+            );
+        }
+    }
+
     /// A limit above the one that is met first would never be reached.
     fn limits(&self) {
         let limits = &self.config.limits;
@@ -158,6 +177,7 @@ impl Check<'_> {
             let at = format!("route[{index}]");
             self.route_issuers(&at, route);
             self.own_paths(&at, route);
+            self.when_stale(&at, route);
         }
         self.same_names();
         self.overlaps();
@@ -233,6 +253,27 @@ impl Check<'_> {
             let message =
                 format_args!("route {:?}: path {:?} is kept for the gateway's own document", route.name, route.path);
             self.fault(&path, message);
+        }
+    }
+
+    fn when_stale(&self, at: &str, route: &Route) {
+        let path = format!("{at}.when_stale");
+        if route.when_stale != WhenStale::Refuse || !self.sound(&[&path]) {
+            return;
+        }
+        if route.access == Access::Public {
+            let message = format_args!(
+                "route {:?}: when_stale \"refuse\" has no effect with auth \"public\", which judges no identity",
+                route.name
+            );
+            self.fault(&path, message);
+        }
+        if self.config.store.redis.is_none() && self.sound(&["store.redis"]) {
+            let message = format_args!(
+                "route {:?}: when_stale \"refuse\" needs store.redis, without it nothing is ever stale",
+                route.name
+            );
+            self.document.fault_beside(&path, Cause::Absent, message);
         }
     }
 

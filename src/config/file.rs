@@ -6,7 +6,7 @@ use std::path::Path;
 use super::document::{Document, Environment};
 use super::fault::{Fault, Faults};
 use super::reader::Table;
-use super::{Config, consistency, limits, route, server, session};
+use super::{Config, consistency, limits, route, server, session, store};
 
 impl Config {
     /// Reads and checks the file at `path`. Secrets are read from the files and variables that it names; certificates
@@ -60,7 +60,7 @@ impl Config {
             admin: server::admin(&root),
             auth: session::auth(&root),
             session: session::session(&root),
-            store: server::store(&root),
+            store: store::store(&root),
             limits: limits::limits(&root),
             log: server::log(&root),
             trusted_issuers: session::trusted_issuers(&root),

@@ -3,8 +3,8 @@
 //! [`Config`] holds typed and checked values only. [`Config::load`] reads every value of the file before it gives up,
 //! so that all faults are reported at once, each with line, column and what was expected. From the text inwards:
 //!
-//! - `file` puts a `Config` together from the sections: `server`, `session`, `limits` and `route`;
-//! - `reader` reads one key of one table, with `shape` (which keys there are), `units`, `names` and `nearest`;
+//! - `file` puts a `Config` together from the sections: `server`, `session`, `store`, `limits` and `route`;
+//! - `reader` reads one key of one table, with `shape` (which keys there are), `units`, `names`, `secret` and `nearest`;
 //! - `document` collects the faults; `consistency` finds those that show only between values;
 //! - `fault` is how they are shown, and `redact` how a configuration is.
 
@@ -18,9 +18,11 @@ mod nearest;
 mod reader;
 mod redact;
 mod route;
+mod secret;
 mod server;
 mod session;
 mod shape;
+mod store;
 mod units;
 mod value;
 
@@ -332,8 +334,8 @@ pub struct Upstream {
     pub keep_alive_connections: NonZeroUsize,
 }
 
-/// One server of an upstream: `http://host:port`.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// Where a server is: one of an upstream (`http://host:port`), or of the shared store.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Origin {
     /// Host name or address, without brackets.
     pub host: String,

@@ -94,25 +94,35 @@ pub(super) fn origin(text: &str) -> Result<Origin, String> {
     };
     let port = match port {
         None => 80,
-        Some(port) => port
-            .parse::<u16>()
-            .ok()
-            .filter(|number| *number != 0 && port.bytes().all(|byte| byte.is_ascii_digit()))
-            .ok_or_else(|| format!("has the port {port:?}, expected a number from 1 to 65535"))?,
+        Some(text) => {
+            self::port(text).ok_or_else(|| format!("has the port {text:?}, expected a number from 1 to 65535"))?
+        }
     };
+    Ok(Origin { host: authority_host(host, "http")?, port })
+}
+
+/// Reads a port: digits only, and not 0, which nobody listens on.
+pub(super) fn port(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|number| *number != 0 && text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Reads the host of a URL of `scheme`: a name, an IPv4 address, or an IPv6 address in brackets, which are dropped.
+///
+/// # Errors
+/// What is wrong, to be put behind the URL.
+pub(super) fn authority_host(host: &str, scheme: &str) -> Result<String, String> {
     if host.is_empty() {
-        return Err(String::from("has no host, expected http://HOST:PORT"));
+        return Err(format!("has no host, expected {scheme}://HOST:PORT"));
     }
     if let Some(address) = host.strip_prefix('[') {
         let address = address.strip_suffix(']').and_then(|address| address.parse::<Ipv6Addr>().ok());
         let address = address.ok_or("has no valid IPv6 address in its brackets")?;
-        return Ok(Origin { host: address.to_string(), port });
+        return Ok(address.to_string());
     }
     if host.contains(':') {
-        return Err(String::from("has an IPv6 address without brackets, expected http://[ADDRESS]:PORT"));
+        return Err(format!("has an IPv6 address without brackets, expected {scheme}://[ADDRESS]:PORT"));
     }
-    let host = host_name(host).map_err(|why| format!("has the host {host:?}, which {why}"))?;
-    Ok(Origin { host, port })
+    host_name(host).map_err(|why| format!("has the host {host:?}, which {why}"))
 }
 
 /// Reads the URL of a key set: `https`, or `http` to this machine.

@@ -193,8 +193,10 @@ impl<'d> Table<'d> {
 
     /// What an unknown key was most likely meant to be.
     fn hint(&self, name: &str) -> String {
-        if name == "redis" && std::ptr::eq(self.shape, &shape::STORE) {
-            return String::from(": a shared store is not supported yet, expected \"path\"");
+        // `timeout` of an upstream means one of its own, not that of the store.
+        let part_of_own = format!("_{name}");
+        if self.shape.keys.iter().any(|key| key.ends_with(&part_of_own)) {
+            return suggestion(name, self.shape.keys.iter().copied());
         }
         let homes =
             shape::ALL.iter().filter(|home| home.keys.contains(&name)).map(|home| home.title).collect::<Vec<_>>();

@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
+use super::store::scheme;
 use super::units::{show_duration, show_size};
 use super::{
-    Access, AccessLog, Admin, Auth, Certificate, Config, JwksSource, Limits, Log, LogFormat, Origin, Rate, Route,
-    Server, Session, TrustedIssuer, Upstream,
+    Access, AccessLog, Admin, Auth, Certificate, Config, JwksSource, Limits, Log, LogFormat, Origin, Rate, Redis,
+    Route, Server, Session, Store, Topology, TrustedIssuer, Upstream, WhenStale,
 };
 use crate::path::Spellings;
 
@@ -16,7 +17,7 @@ impl Config {
         let mut json = object([
             ("server", server(&self.server)),
             ("auth", auth(&self.auth)),
-            ("store", json!({ "path": self.store.path.display().to_string() })),
+            ("store", store(&self.store)),
             ("limits", limits(&self.limits)),
             ("log", log(&self.log)),
             ("trusted_issuer", self.trusted_issuers.iter().map(trusted_issuer).collect()),
@@ -47,7 +48,33 @@ impl Config {
         put(&mut json, "issuers", some(route.issuers.iter().map(String::as_str)));
         put(&mut json, "response_timeout", route.response_timeout.map(|it| json!(show_duration(it))));
         put(&mut json, "body_bytes", route.body_bytes.map(|it| size_or_unlimited(it.map(u64::from))));
+        // Elsewhere there is nothing for it to say.
+        if self.store.redis.is_some() && route.access != Access::Public {
+            put(&mut json, "when_stale", Some(json!(when_stale(route.when_stale))));
+        }
         Value::Object(json)
+    }
+}
+
+impl Store {
+    /// What the store is, in a few words and without secrets: the directory, or the URLs.
+    pub fn describe(&self) -> String {
+        let Some(redis) = &self.redis else { return self.path.display().to_string() };
+        let urls = redis.urls().join(", ");
+        match &redis.topology {
+            Topology::Single => urls,
+            Topology::Sentinel { primary } => format!("{urls} (sentinel of {primary:?})"),
+            Topology::Cluster => format!("{urls} (cluster)"),
+        }
+    }
+}
+
+impl Redis {
+    /// `redis`, one URL for each server, as the file writes them: with port, and with a database other than 0.
+    pub fn urls(&self) -> Vec<String> {
+        let database = if self.database == 0 { String::new() } else { format!("/{}", self.database) };
+        let url = |server: &Origin| format!("{}://{}{database}", scheme(self.tls), server.authority());
+        self.servers.iter().map(url).collect()
     }
 }
 
@@ -97,6 +124,31 @@ fn session(session: &Session) -> Value {
     ]);
     put(&mut json, "signing_keys", files(&session.signing_keys));
     put(&mut json, "refresh_keys", files(&session.refresh_keys));
+    put(&mut json, "keys", session.keys.as_ref().map(|path| json!(path.display().to_string())));
+    Value::Object(json)
+}
+
+fn store(store: &Store) -> Value {
+    let Some(redis) = &store.redis else { return json!({ "path": store.path.display().to_string() }) };
+    let (topology, primary) = match &redis.topology {
+        Topology::Single => ("single", None),
+        Topology::Sentinel { primary } => ("sentinel", Some(primary)),
+        Topology::Cluster => ("cluster", None),
+    };
+    let secret = |secret: &Option<super::Secret>| secret.as_ref().map(|secret| json!(format!("{secret:?}")));
+    let mut json = object([
+        ("redis", json!(redis.urls())),
+        ("topology", json!(topology)),
+        ("prefix", json!(redis.prefix)),
+        ("replicas", if redis.replicas == 0 { json!("none") } else { json!(redis.replicas) }),
+        ("timeout", json!(show_duration(redis.timeout))),
+        ("max_revocation_lag", json!(show_duration(redis.max_revocation_lag))),
+    ]);
+    put(&mut json, "sentinel_primary", primary.map(|primary| json!(primary)));
+    put(&mut json, "sentinel_password", secret(&redis.sentinel_password));
+    put(&mut json, "username", redis.username.as_ref().map(|username| json!(username)));
+    put(&mut json, "password", secret(&redis.password));
+    put(&mut json, "ca", redis.ca.as_ref().map(|path| json!(path.display().to_string())));
     Value::Object(json)
 }
 
@@ -176,13 +228,27 @@ fn access(access: Access) -> &'static str {
     }
 }
 
+fn when_stale(when_stale: WhenStale) -> &'static str {
+    match when_stale {
+        WhenStale::Serve => "serve",
+        WhenStale::Refuse => "refuse",
+    }
+}
+
+impl Origin {
+    /// Host and port as in a URL, such as `10.0.0.5:8080` or `[fd00::5]:81`.
+    pub fn authority(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
 /// As the file writes it: `http://10.0.0.5:8080`.
 impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "http://[{}]:{}", self.host, self.port),
-            false => write!(f, "http://{}:{}", self.host, self.port),
-        }
+        write!(f, "http://{}", self.authority())
     }
 }
 

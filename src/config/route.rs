@@ -79,6 +79,7 @@ fn route(table: &Table<'_>, upstreams: &[Upstream]) -> Route {
     let host = host.flatten();
     const ACCESS: [(&str, Access); 3] =
         [("required", Access::Required), ("optional", Access::Optional), ("public", Access::Public)];
+    const WHEN_STALE: [(&str, WhenStale); 2] = [("serve", WhenStale::Serve), ("refuse", WhenStale::Refuse)];
     Route {
         name: match name {
             Some(name) => name.into(),
@@ -107,7 +108,7 @@ fn route(table: &Table<'_>, upstreams: &[Upstream]) -> Route {
             .get("body_bytes")
             .and_then(|value| value.size_or_unlimited())
             .map(|size| size.and_then(NonZeroU64::new)),
-        when_stale: WhenStale::Serve,
+        when_stale: table.get("when_stale").and_then(|value| value.choice(&WHEN_STALE)).unwrap_or(WhenStale::Serve),
     }
 }
 

@@ -1,17 +1,15 @@
-//! `[server]`, `[admin]`, `[store]` and `[log]`.
+//! `[server]`, `[admin]` and `[log]`.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::nearest::suggestion;
 use super::reader::{Table, Value};
-use super::{AccessLog, Admin, Certificate, Log, LogFormat, Secret, Server, Store, shape};
+use super::secret::{self, secret};
+use super::{AccessLog, Admin, Certificate, Log, LogFormat, Secret, Server, shape};
 
 /// Most serving threads. More than any machine has cores, and few enough that all can start.
 const MOST_WORKERS: u64 = 1024;
@@ -112,63 +110,10 @@ pub(super) fn admin(root: &Table<'_>) -> Option<Admin> {
     let token = table.require("token", "\"file:PATH\" or \"env:NAME\"");
     Some(Admin {
         listen: table.get("listen").and_then(|value| address(&value, "127.0.0.1:9443")).unwrap_or(DEFAULT_ADMIN_LISTEN),
-        token: token.and_then(|value| secret(&value)).unwrap_or_else(|| Secret::new(String::new())),
+        token: token
+            .and_then(|value| secret(&value, secret::Kind::Token))
+            .unwrap_or_else(|| Secret::new(String::new())),
     })
-}
-
-/// Fewest bytes of a secret: 128 bits even when each byte was drawn from all 256.
-const LEAST_SECRET_BYTES: usize = 16;
-
-/// Most bytes that are read of a secret's file: it may be a device without end.
-const MOST_SECRET_BYTES: u64 = 4096;
-
-/// Reads a secret from where the value says. No fault shows the secret, nor a value that may be one.
-fn secret(value: &Value<'_>) -> Option<Secret> {
-    let expected = "\"file:PATH\" or \"env:NAME\"";
-    let text = value.text(expected)?;
-    let read = if let Some(path) = text.strip_prefix("file:").filter(|path| !path.is_empty()) {
-        let path = value.document().base_dir().join(path);
-        read_bounded(&path)
-            .map(|secret| (secret, format!("the file {}", path.display())))
-            .map_err(|why| format!("cannot be read from {}: {why}", path.display()))
-    } else if let Some(name) = text.strip_prefix("env:").filter(|name| is_variable_name(name)) {
-        match value.document().variable(name).map(std::ffi::OsString::into_string) {
-            Some(Ok(secret)) => Ok((secret, format!("the environment variable {name}"))),
-            Some(Err(_)) => Err(format!("cannot be read: the environment variable {name} is not UTF-8")),
-            None => Err(format!("cannot be read: the environment variable {name} is not set")),
-        }
-    } else {
-        Err(format!("is not a reference to a secret, expected {expected}; the secret itself may not stand here"))
-    };
-    let checked = read.and_then(|(secret, place)| {
-        let secret = Secret::new(secret);
-        let trimmed = secret.expose().strip_suffix('\n').unwrap_or(secret.expose());
-        let trimmed = trimmed.strip_suffix('\r').unwrap_or(trimmed);
-        let printable = trimmed.bytes().all(|byte| byte.is_ascii_graphic());
-        match trimmed.len() {
-            0 => Err(format!("is empty in {place}, expected at least {LEAST_SECRET_BYTES} bytes")),
-            length if length < LEAST_SECRET_BYTES => {
-                Err(format!("is too short in {place}, expected at least {LEAST_SECRET_BYTES} bytes"))
-            }
-            // It could never be sent in an Authorization header.
-            _ if !printable => Err(format!("has spaces, line ends or bytes that are not ASCII in {place}")),
-            _ => Ok(Secret::new(trimmed.to_owned())),
-        }
-    });
-    checked.map_err(|why| value.report(why)).ok()
-}
-
-fn read_bounded(path: &Path) -> Result<String, String> {
-    // As large as it can get: growing would leave copies behind in memory.
-    let mut text = String::with_capacity(MOST_SECRET_BYTES as usize + 1);
-    let read = File::open(path).and_then(|file| file.take(MOST_SECRET_BYTES + 1).read_to_string(&mut text));
-    // Its memory is cleared also when it is refused.
-    let text = Secret::new(text);
-    match read {
-        Err(error) => Err(io_reason(&error)),
-        Ok(length) if length as u64 > MOST_SECRET_BYTES => Err(format!("it has more than {MOST_SECRET_BYTES} bytes")),
-        Ok(_) => Ok(text.expose().to_owned()),
-    }
 }
 
 /// Why a file cannot be read, in words.
@@ -181,18 +126,6 @@ pub(super) fn io_reason(error: &std::io::Error) -> String {
         ErrorKind::InvalidData => String::from("it is not UTF-8"),
         _ => error.to_string(),
     }
-}
-
-fn is_variable_name(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-pub(super) fn store(root: &Table<'_>) -> Store {
-    let table = root.section("store", &shape::STORE);
-    let path = table.get("path").and_then(|value| value.path());
-    Store { path: path.unwrap_or_else(|| root.document().base_dir().join("data")), redis: None }
 }
 
 pub(super) fn log(root: &Table<'_>) -> Log {

@@ -52,7 +52,7 @@ pub(super) fn session(root: &Table<'_>) -> Option<Session> {
             .unwrap_or(DEFAULT_REFRESH_GRACE),
         signing_keys: files("signing_keys"),
         refresh_keys: files("refresh_keys"),
-        keys: None,
+        keys: table.get("keys").and_then(|value| value.path()),
     })
 }
 

@@ -38,10 +38,27 @@ pub(super) static SESSION: Shape = Shape {
         "refresh_grace",
         "signing_keys",
         "refresh_keys",
+        "keys",
     ],
 };
 
-pub(super) static STORE: Shape = Shape { title: "[store]", keys: &["path"] };
+pub(super) static STORE: Shape = Shape {
+    title: "[store]",
+    keys: &[
+        "path",
+        "redis",
+        "topology",
+        "sentinel_primary",
+        "sentinel_password",
+        "username",
+        "password",
+        "ca",
+        "prefix",
+        "replicas",
+        "timeout",
+        "max_revocation_lag",
+    ],
+};
 
 pub(super) static LIMITS: Shape = Shape {
     title: "[limits]",
@@ -108,6 +125,7 @@ pub(super) static ROUTE: Shape = Shape {
         "issuers",
         "response_timeout",
         "body_bytes",
+        "when_stale",
     ],
 };
 

@@ -112,6 +112,22 @@ fn what_the_example_leaves_out_in_comments_is_valid_too() {
 }
 
 #[test]
+fn the_shared_store_of_the_example_is_valid_in_place_of_the_embedded_one() {
+    // A line that starts with `#   ` is a setting that does not go with all others.
+    let text = fs::read_to_string(root().join("config.example.toml")).unwrap();
+    let shared = text.lines().filter(|line| !line.starts_with("path = \"data\"")).map(|line| match line {
+        _ if line.starts_with("# keys = ") => &line[2..],
+        _ => line.strip_prefix("#   ").unwrap_or(line),
+    });
+    let shared = shared.collect::<Vec<_>>().join("\n").replace("file:secrets/admin-token", "env:FIXTURE_ADMIN_TOKEN");
+    let config = parse(&shared.replace("file:secrets/redis-password", "env:FIXTURE_SHORT"));
+    let config = config.unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.store.describe(), "rediss://redis.internal:6379");
+    assert!(config.store.redis.unwrap().password.is_some());
+    assert_eq!(config.routes[0].when_stale, WhenStale::Refuse);
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_one_fault() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.toml");
@@ -180,12 +196,69 @@ fn session_and_issuer_defaults_are_those_of_the_documentation() {
     assert_eq!(json["route"][0]["auth"], "required");
 }
 
+/// The store of a valid fixture.
+fn store(fixture: &str) -> Store {
+    let text = fs::read_to_string(root().join("tests/fixtures/config/valid").join(fixture)).unwrap();
+    parse(&text).unwrap_or_else(|faults| panic!("{faults}")).store
+}
+
+#[test]
+fn store_defaults_are_those_of_the_documentation() {
+    let redis = store("shared_store_single.toml").redis.unwrap();
+    assert_eq!(redis.servers, [Origin { host: String::from("localhost"), port: 6379 }]);
+    assert_eq!((redis.tls, redis.database, redis.topology, redis.replicas), (false, 0, Topology::Single, 0));
+    assert!(redis.ca.is_none() && redis.username.is_none() && redis.password.is_none());
+    assert_eq!((redis.prefix.as_str(), redis.timeout.as_secs()), ("portcullis", 1));
+    assert_eq!(redis.max_revocation_lag.as_secs(), 5);
+    let text = fs::read_to_string(root().join("tests/fixtures/config/valid/shared_store_single.toml")).unwrap();
+    let json = parse(&text).unwrap().to_redacted_json();
+    let expected = serde_json::json!({
+        "redis": ["redis://localhost:6379"], "topology": "single", "prefix": "portcullis", "replicas": "none",
+        "timeout": "1s", "max_revocation_lag": "5s",
+    });
+    assert_eq!(json["store"], expected);
+    assert_eq!(json["route"][0]["when_stale"], "refuse");
+}
+
+#[test]
+fn a_store_behind_sentinels_is_read_whole() {
+    let store = store("shared_store.toml");
+    let redis = store.redis.as_ref().unwrap();
+    let ports = redis.servers.iter().map(|server| server.port).collect::<Vec<_>>();
+    assert_eq!(ports, [26379, 26380, 26379], "sentinels have a port of their own");
+    assert_eq!((redis.tls, redis.database, redis.replicas), (true, 2, 1));
+    assert_eq!(redis.topology, Topology::Sentinel { primary: String::from("mymaster") });
+    assert_eq!(redis.ca, Some(root().join("tests/fixtures/config/valid/tls/ca.pem")));
+    // Passwords are short or long as their server has it, and may have spaces.
+    assert_eq!(redis.sentinel_password.as_ref().unwrap().expose(), "x");
+    assert_eq!(redis.password.as_ref().unwrap().expose(), format!("{SHOWN_SECRET} {SHOWN_SECRET}"));
+    assert!(!format!("{redis:?}").contains(SHOWN_SECRET));
+    assert_eq!(redis.urls()[2], "rediss://[fd00::5]:26379/2");
+}
+
+#[test]
+fn a_store_is_described_in_a_few_words() {
+    let everything = store("everything.toml");
+    assert_eq!(everything.describe(), everything.path.display().to_string());
+    for (fixture, expected) in [
+        ("shared_store_single.toml", "redis://localhost:6379"),
+        ("shared_store_cluster.toml", "redis://10.0.0.5:6379, redis://10.0.0.5:6380, redis://10.0.0.6:6379 (cluster)"),
+        (
+            "shared_store.toml",
+            "rediss://10.0.0.5:26379/2, rediss://sentinel.internal:26380/2, rediss://[fd00::5]:26379/2 (sentinel of \
+             \"mymaster\")",
+        ),
+    ] {
+        assert_eq!(store(fixture).describe(), expected);
+    }
+}
+
 #[test]
 fn a_shown_configuration_reads_back_as_itself() {
     for (path, text) in fixtures("valid") {
         let json = parse(&text).unwrap().to_redacted_json();
         let shown = toml::to_string(&json).unwrap();
-        assert!(!shown.contains(ADMIN_TOKEN), "{}", path.display());
+        assert!(!shown.contains(ADMIN_TOKEN) && !shown.contains(SHOWN_SECRET), "{}", path.display());
         let again = parse(&shown.replace("[redacted]", "env:FIXTURE_ADMIN_TOKEN"));
         let again = again.unwrap_or_else(|faults| panic!("{}:\n{shown}\n{faults}", path.display()));
         assert_eq!(again.to_redacted_json(), json, "{}", path.display());
@@ -194,13 +267,16 @@ fn a_shown_configuration_reads_back_as_itself() {
 
 #[test]
 fn every_key_of_every_table_is_read() {
-    let text = fs::read_to_string(root().join("tests/fixtures/config/valid/everything.toml")).unwrap();
-    let config = parse(&text).unwrap();
+    // A store of one's own and a shared one do not stand in one file.
+    let configs = ["everything", "shared_store"].map(|name| {
+        let path = root().join("tests/fixtures/config/valid").join(name).with_extension("toml");
+        parse(&fs::read_to_string(path).unwrap()).unwrap()
+    });
     // Arrays and names hold one shape each: `route[1].path` is `route.path`, `upstream.orders.servers` is
     // `upstream.NAME.servers`.
-    let read = config
-        .source
-        .key_paths()
+    let read = configs
+        .iter()
+        .flat_map(|config| config.source.key_paths())
         .map(|path| {
             let path = path.split('[').enumerate().map(|(index, part)| match index {
                 0 => part,
@@ -213,7 +289,7 @@ fn every_key_of_every_table_is_read() {
         for key in shape.keys {
             let table = shape.title.trim_matches(['[', ']']);
             let path = if std::ptr::eq(shape, &shape::ROOT) { (*key).to_owned() } else { format!("{table}.{key}") };
-            assert!(read.contains(&path), "{path} is a known key that nobody reads, or everything.toml lacks it");
+            assert!(read.contains(&path), "{path} is a known key that nobody reads, or both files lack it");
         }
     }
 }
@@ -248,9 +324,9 @@ fn lines_are_counted_the_same_with_a_mark_and_with_carriage_returns() {
 }
 
 /// A file with any of its values replaced by something else.
-fn mutated() -> impl Strategy<Value = String> {
-    let everything = fs::read_to_string(root().join("tests/fixtures/config/valid/everything.toml")).unwrap();
-    let lines = everything.lines().map(str::to_owned).collect::<Vec<_>>();
+fn mutated(name: &str) -> impl Strategy<Value = String> + use<> {
+    let text = fs::read_to_string(root().join("tests/fixtures/config/valid").join(name)).unwrap();
+    let lines = text.lines().map(str::to_owned).collect::<Vec<_>>();
     let value = prop_oneof![
         Just(String::new()),
         "\\PC{0,12}",
@@ -258,7 +334,7 @@ fn mutated() -> impl Strategy<Value = String> {
         "-?[0-9]{1,22}",
         "\"[0-9]{0,21}(ms|s|m|h|d|B|KiB|/1m)?\"",
         "\"[/%.a-z0-9;*]{0,10}\"",
-        "\"https?://[\\[\\]:@/a-z0-9.]{0,12}\"",
+        "\"(https?|rediss?)://[\\[\\]:@/a-z0-9.]{0,12}\"",
         Just(String::from("[]")),
         Just(String::from("{}")),
         Just(String::from("[[\"é\"], 0]")),
@@ -298,8 +374,9 @@ proptest! {
     }
 
     #[test]
-    fn no_slip_in_a_real_file_panics(text in mutated()) {
+    fn no_slip_in_a_real_file_panics(text in prop_oneof![mutated("everything.toml"), mutated("shared_store.toml")]) {
         // Files named at random are not read: one could be a device.
+        let text = text.replace("file:../secrets/one-byte", "env:FIXTURE_SHORT");
         judge(&text.replace("file:../secrets/admin-token", "env:FIXTURE_ADMIN_TOKEN").replace("file:", "file-"));
     }
 }

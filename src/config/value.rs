@@ -14,6 +14,7 @@ use super::nearest::suggestion;
 use super::units;
 
 /// One value and where it stands.
+#[derive(Clone)]
 pub(super) struct Value<'d> {
     document: &'d Document,
     path: String,
@@ -72,6 +73,12 @@ impl<'d> Value<'d> {
     /// Notes that the value `what` without showing it: for what may hold a secret.
     pub(super) fn report(&self, what: impl Display) {
         self.note(Cause::Present, what);
+    }
+
+    /// As [`Value::report`], of what is only a fault while something else is not there: not to be believed when parts of
+    /// the file are lost.
+    pub(super) fn report_absent(&self, what: impl Display) {
+        self.note(Cause::Absent, what);
     }
 
     /// Notes that the value is of the wrong type.
@@ -146,6 +153,18 @@ impl<'d> Value<'d> {
         items
     }
 
+    /// One string, which stands for itself, or the elements of an array as [`Value::some_items`] gives them.
+    pub(super) fn one_or_some_items(&self, one: &str, several: &str) -> Vec<Value<'d>> {
+        match self.value {
+            DeValue::String(_) => vec![self.clone()],
+            DeValue::Array(_) => self.some_items(several),
+            _ => {
+                self.wrong_type(&format!("{one}, or an array of them"));
+                Vec::new()
+            }
+        }
+    }
+
     /// Reads each string of an array with `read`, and notes those that were there before.
     pub(super) fn each<T: PartialEq>(&self, items: Vec<Value<'d>>, read: impl Fn(&Value<'d>) -> Option<T>) -> Vec<T> {
         let mut values = Vec::with_capacity(items.len());
@@ -210,6 +229,16 @@ impl<'d> Value<'d> {
     /// A duration of at least `least`.
     pub(super) fn duration(&self, least: Duration) -> Option<Duration> {
         self.measured(least, None, "a duration such as \"30s\"", "s", units::parse_duration, units::show_duration)
+    }
+
+    /// A duration of `range`.
+    pub(super) fn duration_within(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let duration = self.duration(*range.start())?;
+        if duration > *range.end() {
+            self.fault(format_args!("is too long, expected at most {:?}", units::show_duration(*range.end())));
+            return None;
+        }
+        Some(duration)
     }
 
     /// A duration, or `"never"`: `Some(None)`.

@@ -7,7 +7,7 @@ use crate::clock::{LEEWAY, UnixTime};
 use crate::config::Access;
 use crate::ids::{SessionId, SessionName};
 use crate::reject::Reason;
-use crate::revocation::Revocations;
+use crate::revocation::{Freshness, Revocations};
 use crate::route::Route;
 use crate::session::Sessions;
 use crate::telemetry::metrics::WorkerMetrics;
@@ -20,6 +20,8 @@ use crate::token::{OWN_ISSUER, TokenError};
 pub(crate) struct Known<'a> {
     pub(crate) verifier: &'a Verifier,
     pub(crate) revocations: &'a Revocations,
+    /// How current they are, when other gateways make some, too.
+    pub(crate) freshness: Option<&'a Freshness>,
     pub(crate) cache: &'a RefCell<TokenCache>,
     pub(crate) metrics: &'a WorkerMetrics,
     pub(crate) token_bytes: usize,
@@ -48,6 +50,8 @@ pub(crate) fn identify<'h>(
     if identity.expires_at.plus(LEEWAY) < now {
         return Err(TokenError::TokenExpired.into());
     }
+    // Before the look-up: what was known then is what is looked up now.
+    let stale = route.refuses_stale && known.freshness.is_some_and(Freshness::is_stale);
     // Read before the look-up: an end that comes between makes the next request look again.
     let epoch = known.revocations.epoch();
     if verified.revocation_epoch.get() != epoch {
@@ -55,6 +59,10 @@ pub(crate) fn identify<'h>(
             return Err(ended.into());
         }
         verified.revocation_epoch.set(epoch);
+    }
+    // It may have been ended elsewhere: nobody can say.
+    if stale {
+        return Err(Reason::RevocationsStale);
     }
     if !route.takes_issuer(identity.issuer) {
         return Err(TokenError::UnknownIssuer.into());

@@ -387,6 +387,7 @@ impl Worker {
             &authenticate::Known {
                 verifier: &self.gateway.verifier,
                 revocations: &self.gateway.revocations,
+                freshness: self.gateway.sessions.freshness().map(|fresh| &**fresh),
                 cache: &self.cache,
                 metrics: &self.metrics,
                 token_bytes: self.gateway.config.limits.token_bytes.get(),

@@ -30,6 +30,8 @@ pub struct Route {
     pub response_timeout: Duration,
     /// Bytes of one request body; `None` is unlimited.
     pub body_bytes: Option<NonZeroU64>,
+    /// Whether it refuses while ends made by other gateways are not known in time.
+    pub refuses_stale: bool,
     /// Whether it was restricted to some methods: a header that overrides the method is then removed.
     pub restricts_methods: bool,
     allow_path: Spellings,
@@ -154,6 +156,7 @@ impl RouteTable {
                     .or_else(|| config.upstreams.get(route.upstream).map(|upstream| upstream.response_timeout))
                     .unwrap_or(Duration::from_secs(60)),
                 body_bytes: route.body_bytes.unwrap_or(config.limits.body_bytes),
+                refuses_stale: route.when_stale == config::WhenStale::Refuse,
                 restricts_methods: !route.methods.is_empty(),
                 allow_path: route.allow_path,
                 methods: route.methods.clone(),

@@ -10,6 +10,8 @@ use crate::clock::UnixTime;
 use crate::ids::SessionId;
 use crate::revocation::EndReason;
 
+/// How often [`Sessions::sweep`] should run.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 /// Rows that a sweep reads at once: about a millisecond.
 const SWEEP_CHUNK: usize = 512;
 /// Requests written to the store in one operation.
@@ -31,6 +33,11 @@ impl Sessions {
         self.policy.flush_interval()
     }
 
+    /// Whether nobody's requests can be missing from the store: while it was away, other gateways could not write theirs.
+    pub(super) fn settled(&self) -> bool {
+        self.store.freshness().is_none_or(|fresh| fresh.steady_for() >= self.policy.most_unwritten())
+    }
+
     /// Notes a request of an own session that is not revoked. Never waits.
     pub fn touch(&self, id: SessionId, now: UnixTime) -> Touch {
         match self.policy.idle_timeout {
@@ -50,6 +57,12 @@ impl Sessions {
             return Ok(None);
         }
         let mut row = self.store.find(id).await?;
+        if let Some(row) = &row
+            && self.timed_out(row, now) == Some(EndReason::SessionIdle)
+            && !self.settled()
+        {
+            return Err(StoreError::Unsettled);
+        }
         if row.as_ref().is_none_or(|row| self.timed_out(row, now).is_some()) {
             // Decided again where nothing comes between: a request on another worker may just have been noted.
             let Updated { before, change, ended } = self.store.update(id, self.end_when_timed_out(now)).await?;
@@ -107,17 +120,17 @@ impl Sessions {
         if self.policy.idle_timeout.is_none() && self.policy.max_lifetime.is_none() {
             return Ok(0);
         }
+        // One gateway for all, and only when it can know who is idle.
+        if !self.settled() || !self.store.leads_sweep(SWEEP_INTERVAL).await? {
+            return Ok(0);
+        }
         let mut total = 0;
         let mut after = None;
         loop {
-            let rows = self.store.scan(after, SWEEP_CHUNK).await?;
-            let Some(last) = rows.last() else {
-                return Ok(total);
-            };
-            after = Some(last.id);
+            let page = self.store.scan(after, SWEEP_CHUNK).await?;
             // Together, so that they share their fsyncs.
             let mut ending = JoinSet::new();
-            for row in rows.iter().filter(|row| self.timed_out(row, now).is_some()) {
+            for row in page.sessions.iter().filter(|row| self.timed_out(row, now).is_some()) {
                 let (store, id, decide) = (self.store.clone(), row.id, self.end_when_timed_out(now));
                 ending.spawn(async move { (id, store.update(id, decide).await) });
             }
@@ -127,6 +140,10 @@ impl Sessions {
                     self.ended.add(reason, 1);
                     total += 1;
                 }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(total);
             }
             // A large store must not keep the control runtime to itself.
             tokio::task::yield_now().await;

@@ -22,11 +22,12 @@ use crate::clock::UnixTime;
 use crate::ids::{SessionId, SessionName, UserId};
 use crate::revocation::EndReason;
 
+pub use idle::SWEEP_INTERVAL;
 pub use refresh_token::{RefreshKeys, RefreshKeysError};
 pub use rules::SessionPolicy;
 pub use service::{MAX_PAGE, Sessions};
 pub use sign_in::{NewSession, SignInError};
-pub use store::{EmbeddedStore, OpenError, StoreError};
+pub use store::{EmbeddedStore, OpenError, RedisOpenError, RedisStore, StoreError};
 
 /// One row of the store.
 #[derive(Clone, Debug, PartialEq)]

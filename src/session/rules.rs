@@ -28,6 +28,8 @@ pub struct SessionPolicy {
     pub max_per_user: Option<NonZeroU32>,
     /// For so long around a rotation the refresh token just spent yields the same successor again.
     pub refresh_grace: Duration,
+    /// Whether other gateways see requests of the same sessions, too.
+    pub shared: bool,
 }
 
 impl From<&config::Session> for SessionPolicy {
@@ -41,6 +43,7 @@ impl From<&config::Session> for SessionPolicy {
             max_lifetime: config.max_lifetime,
             max_per_user: config.max_per_user,
             refresh_grace: config.refresh_grace,
+            shared: false,
         }
     }
 }
@@ -52,6 +55,11 @@ impl SessionPolicy {
         self.idle_timeout.map_or(Duration::from_secs(1), |idle| {
             (idle / 100).clamp(Duration::from_millis(10), Duration::from_secs(1))
         })
+    }
+
+    /// How much later than stored the last request may have been.
+    pub fn most_unwritten(&self) -> Duration {
+        self.touch_resolution() + self.flush_interval()
     }
 
     /// How often noted requests are written to the store: what a crash may forget of them. A twentieth of the idle
@@ -75,9 +83,10 @@ pub struct LastSeen {
 /// What is known of `row`'s last request, given what memory has of it.
 pub fn last_seen(row: &Session, in_memory: Option<UnixTime>, policy: &SessionPolicy) -> LastSeen {
     match in_memory {
-        Some(noted) => LastSeen { at: noted.max(row.last_seen), slack: policy.touch_resolution() },
-        // The value on disk may be from before a crash that took a flush interval's requests with it.
-        None => LastSeen { at: row.last_seen, slack: policy.touch_resolution() + policy.flush_interval() },
+        Some(noted) if !policy.shared => LastSeen { at: noted.max(row.last_seen), slack: policy.touch_resolution() },
+        // The stored value may be from before a crash that took a flush interval's requests with it, and another gateway
+        // may not have written its last ones yet.
+        noted => LastSeen { at: row.last_seen.max(noted.unwrap_or_default()), slack: policy.most_unwritten() },
     }
 }
 

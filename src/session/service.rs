@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::activity::{self, Activity};
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::clock::{LEEWAY, UnixTime};
 use crate::ids::{SessionId, SessionName, UserId};
-use crate::revocation::{EndCounts, EndReason, Revocation, Revocations};
+use crate::revocation::{EndCounts, EndReason, Freshness, Revocation, Revocations};
 use crate::token::mint::{self, AccessClaims};
 use crate::token::signing::SigningKeys;
 
@@ -74,7 +74,7 @@ impl Sessions {
         let mut id = [0; 16];
         #[expect(clippy::map_err_ignore, reason = "the library's error says nothing")]
         aws_lc_rs::rand::fill(&mut id).map_err(|_| SignInError::NoRandomness)?;
-        let id = SessionId::from_bytes(id);
+        let id = self.store.place(&new.user, SessionId::from_bytes(id));
         let issued_at = first_accepted(&self.revocations, &new.user, id, now);
         let session = Session {
             id,
@@ -135,7 +135,9 @@ impl Sessions {
         let id = presented.session;
         // The `iat` that the last verdict recorded: with racing requests the row's is not always ours.
         let issued_at = Arc::new(AtomicU64::new(0));
+        let (settled, unsure) = (self.settled(), Arc::new(AtomicBool::new(false)));
         let decide = {
+            let unsure = unsure.clone();
             let (policy, revocations, activity) =
                 (self.policy.clone(), self.revocations.clone(), self.activity.clone());
             let refresh_key = self.refresh_keys.current();
@@ -147,13 +149,19 @@ impl Sessions {
                 // Memory is asked when the row is read, so that no request noted meanwhile is overlooked.
                 let seen = rules::last_seen(row, activity.last(&id), &policy);
                 let refresh = Refresh { counter: presented.counter, now, issued_at, refresh_key, seen };
-                rules::refresh(row, &refresh, &policy)
+                let verdict = rules::refresh(row, &refresh, &policy);
+                let idle = verdict == Change::End(EndReason::SessionIdle);
+                unsure.store(idle && !settled, Ordering::Release);
+                if idle && !settled { Change::Keep } else { verdict }
             }
         };
         let Updated { before, change, ended } = self.store.update(id, Box::new(decide)).await?;
         let Some(before) = before else {
             return Err(RefreshError::Ended(ended.unwrap_or(EndReason::Ended)));
         };
+        if unsure.load(Ordering::Acquire) {
+            return Err(StoreError::Unsettled.into());
+        }
         let repeated = before.counter != presented.counter;
         let session = match change {
             Change::Keep => before,
@@ -291,10 +299,15 @@ impl Sessions {
         &self.revocations
     }
 
+    /// How far behind the ends made by other gateways the revocations may be; `None` when there are no others.
+    pub fn freshness(&self) -> Option<&Arc<Freshness>> {
+        self.store.freshness()
+    }
+
     /// Whether the store can be asked, for readiness. Asks nobody.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] or [`StoreError::Closed`].
+    /// Why not.
     pub fn store_health(&self) -> Result<(), StoreError> {
         self.store.health()
     }

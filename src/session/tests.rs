@@ -26,6 +26,7 @@ fn policy() -> SessionPolicy {
         max_lifetime: None,
         max_per_user: None,
         refresh_grace: Duration::from_secs(10),
+        shared: false,
     }
 }
 

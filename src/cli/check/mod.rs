@@ -1,6 +1,7 @@
 //! `portcullis check`: everything that `run` would find out, short of binding.
 
 mod directory;
+mod shared_store;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -63,11 +64,10 @@ impl Report {
         if let Some(session) = &config.session {
             report.signing_keys(config, session);
             report.refresh_keys(config, session);
+            report.room_for_keys(config, session);
         }
         report.trusted_issuers(config)?;
-        if let Err(why) = directory::usable(&config.store.path) {
-            report.fault(config, "store.path", format!("store: {why}"));
-        }
+        report.store(config);
         report.ok = report.faults.is_empty();
         Ok(report)
     }
@@ -95,6 +95,43 @@ impl Report {
         }
     }
 
+    fn store(&mut self, config: &Config) {
+        let Some(redis) = &config.store.redis else {
+            if let Err(why) = directory::usable(&config.store.path) {
+                self.fault(config, "store.path", format!("store: {why}"));
+            }
+            return;
+        };
+        if let Some(ca) = &redis.ca
+            && let Err(why) = shared_store::authorities(ca)
+        {
+            self.fault(config, "store.ca", format!("store: {why}"));
+        }
+        self.notes.push(format!("the store {} is connected to at start; this was not tried", config.store.describe()));
+    }
+
+    /// That the first start can make the keys that are not there yet. Without `session.keys` they are made in the
+    /// store's directory, which is looked at anyway.
+    fn room_for_keys(&mut self, config: &Config, session: &Session) {
+        let Some(keys) = &session.keys else { return };
+        let no_signing_key = || matches!(SigningKeys::read_only(keys), Err(SigningKeysError::NoKeys(_)));
+        let makes_signing_key = session.signing_keys.is_empty() && no_signing_key();
+        let makes_refresh_key = session.refresh_keys.is_empty() && !has_key_file(&keys.join("refresh"));
+        if (makes_signing_key || makes_refresh_key)
+            && let Err(why) = directory::usable(keys)
+        {
+            self.fault(config, "session.keys", format!("session: {why}"));
+        }
+    }
+
+    /// Notes what is wrong with keys that are not given as files, at the key that says where they are.
+    fn managed_keys_fault(&mut self, config: &Config, session: &Session, why: &str) {
+        match session.keys {
+            Some(_) => self.fault(config, "session.keys", format!("session: {why}")),
+            None => self.fault(config, "store.path", format!("store: {why}")),
+        }
+    }
+
     fn signing_keys(&mut self, config: &Config, session: &Session) {
         if !session.signing_keys.is_empty() {
             return self.key_files(config, "signing_keys", &session.signing_keys, |files| {
@@ -104,7 +141,7 @@ impl Report {
         match SigningKeys::read_only(&keys_directory(config)) {
             // The first start makes them.
             Ok(_) | Err(SigningKeysError::NoKeys(_)) => {}
-            Err(error) => self.fault(config, "store.path", format!("store: {}", causes(&error))),
+            Err(error) => self.managed_keys_fault(config, session, &causes(&error)),
         }
     }
 
@@ -119,7 +156,7 @@ impl Report {
         if has_key_file(&keys.join("refresh"))
             && let Err(error) = RefreshKeys::open_managed(&keys)
         {
-            self.fault(config, "store.path", format!("store: {}", causes(&error)));
+            self.managed_keys_fault(config, session, &causes(&error));
         }
     }
 
@@ -220,6 +257,7 @@ pub(super) fn warnings(config: &Config, now: UnixTime) -> Vec<String> {
             admin.listen
         ));
     }
+    warnings.extend(config.store.redis.as_ref().and_then(shared_store::password_in_clear));
     for certificate in &config.server.certificates {
         if let Ok(loaded) = tls::load(certificate, now)
             && loaded.expires.since(now) < EXPIRES_SOON
@@ -249,7 +287,7 @@ fn summary(config: &Config) -> String {
         Some(admin) => format!("admin on {}", admin.listen),
         None => String::from("no admin listener"),
     });
-    parts.push(format!("store {}", config.store.path.display()));
+    parts.push(format!("store {}", config.store.describe()));
     parts.join(", ")
 }
 

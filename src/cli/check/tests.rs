@@ -88,3 +88,78 @@ fn a_certificate_that_ends_soon_is_a_warning() {
     assert!(report.ok, "{report:?}");
     assert!(report.warnings[0].contains("expires in 6 days"), "{report:?}");
 }
+
+const SHARED: &str = "[server]\nlisten = [\"127.0.0.1:0\"]\n[session]\nissuer = \"i\"\naudience = \"a\"\nkeys = \"keys\"\n\
+                      [store]\n";
+
+#[test]
+fn a_shared_store_is_named_and_no_directory_is_asked_for() {
+    let text =
+        format!("{SHARED}redis = \"rediss://10.0.0.5/1\"\nca = \"ca.pem\"\npassword = \"file:password\"\n{ROUTE}");
+    let (dir, report) = report(&text, |dir| {
+        // Where an embedded store would be.
+        fs::write(dir.join("data"), "").unwrap();
+        fs::write(dir.join("password"), "hunter2").unwrap();
+        certificate(dir, "ca", 90);
+    });
+    assert!(report.ok && report.warnings.is_empty(), "{report:?}");
+    assert!(report.summary.ends_with("store rediss://10.0.0.5:6379/1"), "{report:?}");
+    assert_eq!(report.notes, ["the store rediss://10.0.0.5:6379/1 is connected to at start; this was not tried"]);
+    assert!(!dir.path().join("keys").exists());
+}
+
+#[test]
+fn authorities_and_shared_keys_that_cannot_be_read_are_faults() {
+    let text = format!("{SHARED}redis = \"rediss://10.0.0.5\"\nca = \"ca.pem\"\n{ROUTE}");
+    let with_ca = |ca: &dyn Fn(&Path)| {
+        let (_dir, report) = report(&text, |dir| {
+            fs::create_dir(dir.join("keys")).unwrap();
+            ca(&dir.join("ca.pem"));
+        });
+        assert!(!report.ok && report.faults.len() == 1, "{report:?}");
+        assert_eq!(report.faults[0].position.unwrap().line, 9);
+        report.faults[0].message.clone()
+    };
+    let none = with_ca(&|_| {});
+    assert!(none.ends_with("ca.pem: no such file or directory"), "{none}");
+    assert!(with_ca(&|ca| fs::write(ca, "ca").unwrap()).ends_with("ca.pem has no certificate"));
+    let no_der = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
+    let broken = with_ca(&|ca| fs::write(ca, no_der).unwrap());
+    assert!(broken.contains("a certificate in ") && broken.contains("ca.pem cannot be used: "), "{broken}");
+    let cut = with_ca(&|ca| fs::write(ca, "-----BEGIN CERTIFICATE-----\naGVsbG8=\n").unwrap());
+    assert!(cut.starts_with("store: cannot read ") && cut.contains("ca.pem: "), "{cut}");
+
+    let text = format!("{SHARED}redis = \"redis://10.0.0.5\"\n{ROUTE}");
+    let (_dir, report) = report(&text, |dir| fs::write(dir.join("keys"), "").unwrap());
+    assert!(!report.ok, "{report:?}");
+    for fault in &report.faults {
+        assert_eq!(fault.position.unwrap().line, 6, "{fault}");
+        assert!(fault.message.starts_with("session: ") && fault.message.contains("not a directory"), "{fault}");
+    }
+}
+
+#[test]
+fn a_password_of_the_store_that_travels_in_clear_is_a_warning() {
+    let warnings = |store: &str| {
+        let (_dir, report) = report(&format!("{SHARED}{store}\n{ROUTE}"), |dir| {
+            fs::write(dir.join("password"), "hunter2").unwrap();
+        });
+        assert!(report.ok, "{report:?}");
+        report.warnings
+    };
+    const PASSWORD: &str = "password = \"file:password\"";
+    let far = warnings(&format!("redis = \"redis://10.0.0.5\"\n{PASSWORD}"));
+    assert!(far[0].starts_with("the password of the store goes to redis://10.0.0.5:6379 in clear"), "{far:?}");
+    let sentinels = "redis = [\"redis://[::1]\", \"redis://far\"]\ntopology = \"sentinel\"\nsentinel_primary = \"m\"";
+    let far = warnings(&format!("{sentinels}\nsentinel_{PASSWORD}"));
+    assert!(far[0].contains(" goes to redis://far:26379 in clear"), "{far:?}");
+    for store in [
+        String::from("redis = \"redis://10.0.0.5\""),
+        format!("redis = \"rediss://10.0.0.5\"\n{PASSWORD}"),
+        format!("redis = \"redis://127.0.0.2\"\n{PASSWORD}"),
+        format!("redis = \"redis://localhost\"\n{PASSWORD}"),
+        format!("redis = \"redis://[::1]\"\n{PASSWORD}"),
+    ] {
+        assert_eq!(warnings(&store), [""; 0], "{store}");
+    }
+}

@@ -115,6 +115,7 @@ impl Explained {
         let revocations = Revocations::default();
         let known = authenticate::Known {
             verifier,
+            freshness: None,
             revocations: &revocations,
             cache: &RefCell::new(TokenCache::new(0)),
             metrics: &Metrics::new(1, Vec::new(), Vec::new(), Arc::default()).worker(0),

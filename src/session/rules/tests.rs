@@ -23,6 +23,7 @@ fn policy() -> SessionPolicy {
         max_lifetime: None,
         max_per_user: None,
         refresh_grace: ms(10_000),
+        shared: false,
     }
 }
 

@@ -12,7 +12,8 @@ use fjall::{Database, OwnedWriteBatch, PersistMode};
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
-use super::draft::{Draft, Tables};
+use super::draft::Draft;
+use super::tables::Tables;
 use crate::revocation::Revocations;
 
 /// Operations that may wait. More are refused at once: at 50 000 operations a second these are 160 ms of work.
@@ -266,8 +267,8 @@ impl Writer {
             // Verdicts on rows that are all on disk already.
             return Ok(());
         }
-        let (writes, revoked) = draft.finish(&self.database);
-        self.write(writes).map_err(|error| self.failed(&error))?;
+        let (written, revoked) = draft.finish();
+        self.write(self.tables.batch(&self.database, written)).map_err(|error| self.failed(&error))?;
         // In memory after the disk and before the answer: whoever is told of an end can rely on it everywhere.
         revoked.iter().for_each(|revocation| self.revocations.insert(revocation));
         Ok(())

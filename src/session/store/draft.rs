@@ -1,64 +1,62 @@
-//! The operations of the embedded store, over a draft: what the batch at work has changed so far, and the disk below.
+//! The operations of every store, over a draft: what they have changed so far, and the rows below.
+//!
+//! The embedded store drafts a batch over its tables and commits it with one fsync; the shared one drafts an operation
+//! over the rows it has fetched and commits it if they are still what they were. What an operation means stands here,
+//! once.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::ops::Bound;
-use std::sync::Arc;
 
-use fjall::{Database, Keyspace, OwnedWriteBatch, Slice};
+use fjall::Slice;
 
 use super::{Change, Decide, EndUser, StoreError, Updated, record};
 use crate::clock::{LEEWAY, UnixTime};
-use crate::ids::{SessionId, SessionName};
+use crate::ids::{SessionId, SessionName, UserId};
 use crate::revocation::{EndReason, Revocation, UserEnd};
 use crate::session::Session;
 
-/// The keyspaces of the database.
-#[derive(Clone)]
-pub(super) struct Tables {
-    /// Session id → row.
-    pub(super) sessions: Keyspace,
-    /// User, creation and session id → nothing.
-    pub(super) by_user: Keyspace,
-    /// Kind and name → when it may go, why, what.
-    pub(super) revocations: Keyspace,
-    /// Expiry and key of a revocation → nothing: what a purge may take.
-    pub(super) expiry: Keyspace,
-}
-
-/// One of [`Tables`], as an index.
-#[derive(Clone, Copy)]
+/// The kinds of rows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Table {
+    /// Session id → row.
     Sessions,
+    /// User, creation and session id → nothing.
     ByUser,
+    /// Kind and name → when it may go, why, what.
     Revocations,
+    /// Expiry and key of a revocation → nothing: what a purge may take.
     Expiry,
 }
 
-impl Tables {
-    fn get(&self, table: Table) -> &Keyspace {
-        match table {
-            Table::Sessions => &self.sessions,
-            Table::ByUser => &self.by_user,
-            Table::Revocations => &self.revocations,
-            Table::Expiry => &self.expiry,
-        }
+/// What a draft is made over.
+pub(super) trait Rows {
+    /// The value of a key.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, StoreError>;
+
+    /// All keys of [`Table::ByUser`] with `prefix`, in order.
+    fn keys_with(&self, prefix: &[u8]) -> Result<Vec<Slice>, StoreError>;
+
+    /// Says which keys will be asked for, so that a store across a network can fetch them at once.
+    fn announce(&self, _wanted: &mut dyn Iterator<Item = (Table, Vec<u8>)>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Whether a row of [`Table::Sessions`] can go by itself and leave its key in [`Table::ByUser`] behind.
+    fn rows_expire(&self) -> bool {
+        false
     }
 }
 
-/// A read of the database that failed.
-pub(super) fn unreadable(error: fjall::Error) -> StoreError {
-    StoreError::Read(Arc::new(error))
-}
-
-const TABLES: [Table; 4] = [Table::Sessions, Table::ByUser, Table::Revocations, Table::Expiry];
+/// In the order of their discriminants.
+pub(super) const TABLES: [Table; 4] = [Table::Sessions, Table::ByUser, Table::Revocations, Table::Expiry];
 
 /// Value or absence of a key, as it will be once the batch is committed.
-type Written = BTreeMap<Slice, Option<Slice>>;
+pub(super) type Written = BTreeMap<Slice, Option<Slice>>;
 
 /// The changes of one batch, visible to the operations that follow in it and to nobody else before the commit.
 pub(super) struct Draft<'a> {
-    tables: &'a Tables,
+    rows: &'a dyn Rows,
     written: [Written; TABLES.len()],
     revoked: Vec<Revocation>,
     /// What was in `written` before, so that an operation that fails half-way leaves nothing behind.
@@ -66,8 +64,8 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(tables: &'a Tables) -> Self {
-        Self { tables, written: Default::default(), revoked: Vec::new(), undo: Vec::new() }
+    pub(super) fn new(rows: &'a dyn Rows) -> Self {
+        Self { rows, written: Default::default(), revoked: Vec::new(), undo: Vec::new() }
     }
 
     /// Runs one operation; when it fails the draft is as before.
@@ -95,26 +93,15 @@ impl<'a> Draft<'a> {
         self.written.iter().all(BTreeMap::is_empty)
     }
 
-    /// The changes as one atomic write, and the revocations to publish once it is durable.
-    pub(super) fn finish(self, database: &Database) -> (OwnedWriteBatch, Vec<Revocation>) {
-        let count = self.written.iter().map(BTreeMap::len).sum();
-        let mut batch = OwnedWriteBatch::with_capacity(database.clone(), count);
-        for (table, written) in TABLES.into_iter().zip(self.written) {
-            let keyspace = self.tables.get(table);
-            for (key, value) in written {
-                match value {
-                    Some(value) => batch.insert(keyspace, key, value),
-                    None => batch.remove(keyspace, key),
-                }
-            }
-        }
-        (batch, self.revoked)
+    /// The changes by [`Table`], for one atomic write, and the revocations to publish once that is durable.
+    pub(super) fn finish(self) -> ([Written; TABLES.len()], Vec<Revocation>) {
+        (self.written, self.revoked)
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, StoreError> {
         match self.written[table as usize].get(key) {
             Some(value) => Ok(value.clone()),
-            None => self.tables.get(table).get(key).map_err(unreadable),
+            None => self.rows.get(table, key),
         }
     }
 
@@ -134,10 +121,7 @@ impl<'a> Draft<'a> {
 
     /// All keys of `by_user` with `prefix`, in order.
     fn keys_with(&self, prefix: &[u8]) -> Result<Vec<Slice>, StoreError> {
-        let mut keys = BTreeMap::new();
-        for entry in self.tables.by_user.prefix(prefix) {
-            keys.insert(entry.key().map_err(unreadable)?, true);
-        }
+        let mut keys: BTreeMap<Slice, bool> = self.rows.keys_with(prefix)?.into_iter().map(|key| (key, true)).collect();
         let from = (Bound::Included(prefix), Bound::Unbounded);
         for (key, value) in self.written[Table::ByUser as usize].range::<[u8], _>(from) {
             if !key.starts_with(prefix) {
@@ -150,6 +134,29 @@ impl<'a> Draft<'a> {
 
     fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
         self.get(Table::Sessions, id.as_bytes())?.map(|row| record::decode_session(id, &row)).transpose()
+    }
+
+    /// Those keys of [`Table::ByUser`] whose rows are there; the others are removed.
+    fn without_expired(&mut self, keys: Vec<Slice>) -> Result<Vec<Slice>, StoreError> {
+        if !self.rows.rows_expire() {
+            return Ok(keys);
+        }
+        let ids = keys.iter().map(|key| record::session_of_user_key(key)).collect::<Result<Vec<_>, _>>()?;
+        self.rows.announce(&mut ids.iter().map(|id| (Table::Sessions, id.as_bytes().to_vec())))?;
+        let mut kept = Vec::with_capacity(keys.len());
+        for (key, id) in keys.into_iter().zip(ids) {
+            if self.get(Table::Sessions, id.as_bytes())?.is_some() {
+                kept.push(key);
+            } else {
+                self.remove(Table::ByUser, &key);
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Removes keys of [`Table::ByUser`] whose rows have gone by themselves.
+    pub(super) fn forget_expired(&mut self, keys: &[Slice]) -> Result<(), StoreError> {
+        self.without_expired(keys.to_vec()).map(drop)
     }
 
     fn delete(&mut self, session: &Session) {
@@ -173,7 +180,11 @@ impl<'a> Draft<'a> {
             reason = if old_reason == EndReason::Ended { reason } else { old_reason };
             expires_at = expires_at.max(old_expiry);
         }
-        self.put_revocation(key, record::encode_end(reason, expires_at))
+        let record = record::encode_end(reason, expires_at);
+        if self.get(Table::Revocations, key)?.as_deref() == Some(&record[..]) {
+            return Ok(());
+        }
+        self.put_revocation(key, record)
     }
 
     /// Deletes the row and refuses its tokens until the last one must have expired.
@@ -194,8 +205,11 @@ impl<'a> Draft<'a> {
         }
         let mut evicted = Vec::new();
         if let Some(most) = max_per_user {
-            let keys = self.keys_with(&record::user_prefix(&session.user))?;
+            let mut keys = self.keys_with(&record::user_prefix(&session.user))?;
             let most = usize::try_from(most.get()).unwrap_or(usize::MAX);
+            if keys.len() >= most {
+                keys = self.without_expired(keys)?;
+            }
             for key in &keys[..(keys.len() + 1).saturating_sub(most).min(keys.len())] {
                 let id = record::session_of_user_key(key)?;
                 let old = self.session(id)?.ok_or(StoreError::Corrupt("user's session without a row"))?;
@@ -238,8 +252,13 @@ impl<'a> Draft<'a> {
         let EndUser { user, except, issued_until, reason, mut expires_at } = end.clone();
         let mut excepted: Option<SessionName> = None;
         let mut ended = Vec::new();
-        for key in self.keys_with(&record::user_prefix(&user))? {
-            let id = record::session_of_user_key(&key)?;
+        let keys = self.keys_with(&record::user_prefix(&user))?;
+        let keys = self.without_expired(keys)?;
+        let ids = keys.iter().map(|key| record::session_of_user_key(key)).collect::<Result<Vec<_>, _>>()?;
+        self.rows.announce(&mut ids.iter().flat_map(|id| {
+            [record::ended_key(*id), record::session_end_key(&(*id).into())].map(|key| (Table::Revocations, key))
+        }))?;
+        for id in ids {
             // Only a live session of this very user is excepted: naming one that has ended must not revive its tokens.
             if Some(id) == except {
                 excepted = Some(id.into());
@@ -290,23 +309,18 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Removes up to `limit` places in `expiry` behind `after` and before `now`, and the records they still tell the
-    /// truth of. Returns how many records went, and the place to go on from when there may be more.
-    pub(super) fn purge(
-        &mut self,
-        after: Option<Slice>,
-        now: UnixTime,
-        limit: usize,
-    ) -> Result<(usize, Option<Slice>), StoreError> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let until = Bound::Excluded(Slice::from(now.as_millis().to_be_bytes()));
+    /// The end of all of a user's sessions that is stored; from now on part of what the commit depends on.
+    pub(super) fn user_end(&self, user: &UserId) -> Result<Option<UserEnd>, StoreError> {
+        let found = self.get(Table::Revocations, &record::user_end_key(user))?;
+        found.map(|found| record::decode_user_end(&found)).transpose()
+    }
+
+    /// Removes these places of [`Table::Expiry`], and the records they still tell the truth of: those that expired
+    /// before `now`. Returns how many records went.
+    pub(super) fn purge(&mut self, places: &[Slice], now: UnixTime) -> Result<usize, StoreError> {
         let mut gone = 0;
-        let mut last = None;
-        let mut seen = 0;
-        // Places written by this very batch are left for the next purge.
-        for entry in self.tables.expiry.range::<Slice, _>((from, until)).take(limit) {
-            let place = entry.key().map_err(unreadable)?;
-            let (_, key) = record::split_expiry_key(&place)?;
+        for place in places {
+            let (_, key) = record::split_expiry_key(place)?;
             if let Some(found) = self.get(Table::Revocations, key)?
                 && record::expiry_of(&found)? < now
             {
@@ -314,10 +328,8 @@ impl<'a> Draft<'a> {
                 gone += 1;
             }
             // Also when the record has a later expiry by now: that has a place of its own.
-            self.remove(Table::Expiry, &place);
-            seen += 1;
-            last = Some(place);
+            self.remove(Table::Expiry, place);
         }
-        Ok((gone, last.filter(|_| seen == limit)))
+        Ok(gone)
     }
 }

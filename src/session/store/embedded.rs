@@ -11,8 +11,10 @@ use std::sync::Arc;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _};
 
 use super::committer::Committer;
-use super::draft::{Tables, unreadable};
-use super::{Decide, EndUser, ListPosition, SessionStore, StoreError, StoreFuture, Updated, record};
+use super::tables::{Tables, unreadable};
+use super::{
+    Decide, EndUser, ListPosition, ScanPage, ScanPosition, SessionStore, StoreError, StoreFuture, Updated, record,
+};
 use crate::clock::UnixTime;
 use crate::ids::{SessionId, UserId};
 use crate::revocation::{Revocation, Revocations};
@@ -172,16 +174,19 @@ impl EmbeddedStore {
         Ok(found)
     }
 
-    fn scan_now(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<Session>, StoreError> {
+    fn scan_now(&self, after: Option<ScanPosition>, limit: usize) -> Result<ScanPage, StoreError> {
         self.committer.health()?;
-        let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(*after.as_bytes()));
-        let rows = self.tables.sessions.range::<[u8; 16], _>((from, Bound::Unbounded));
-        rows.take(limit)
+        let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.0));
+        let rows = self.tables.sessions.range::<Vec<u8>, _>((from, Bound::Unbounded));
+        let sessions = rows
+            .take(limit)
             .map(|entry| {
                 let (key, row) = entry.into_inner().map_err(unreadable)?;
                 record::decode_session(record::session_of_key(&key)?, &row)
             })
-            .collect()
+            .collect::<Result<Vec<_>, _>>()?;
+        let next = sessions.last().map(|last| ScanPosition(last.id.as_bytes().to_vec()));
+        Ok(ScanPage { sessions, next })
     }
 }
 
@@ -276,7 +281,11 @@ impl SessionStore for EmbeddedStore {
             let mut total = 0;
             let mut after = None;
             loop {
-                let purge = self.committer.submit(PURGE_CHUNK, move |draft| draft.purge(after, now, PURGE_CHUNK));
+                let tables = self.tables.clone();
+                let purge = self.committer.submit(PURGE_CHUNK, move |draft| {
+                    let due = tables.due(after, now, PURGE_CHUNK)?;
+                    Ok((draft.purge(&due, now)?, due.last().filter(|_| due.len() == PURGE_CHUNK).cloned()))
+                });
                 let (gone, more) = purge.await?;
                 total += gone;
                 if more.is_none() {
@@ -287,7 +296,7 @@ impl SessionStore for EmbeddedStore {
         })
     }
 
-    fn scan(&self, after: Option<SessionId>, limit: usize) -> StoreFuture<'_, Vec<Session>> {
+    fn scan(&self, after: Option<ScanPosition>, limit: usize) -> StoreFuture<'_, ScanPage> {
         Box::pin(async move { self.scan_now(after, limit) })
     }
 

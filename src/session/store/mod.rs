@@ -4,6 +4,8 @@ mod committer;
 mod draft;
 pub mod embedded;
 mod record;
+pub mod redis;
+mod tables;
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -11,15 +13,17 @@ pub(crate) mod conformance;
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 #[cfg(test)]
 pub(crate) use committer::Fault;
 pub use embedded::{EmbeddedStore, OpenError};
+pub use redis::{RedisOpenError, RedisStore};
 
 use super::Session;
 use crate::clock::UnixTime;
 use crate::ids::{SessionId, UserId};
-use crate::revocation::{EndReason, Revocation, Revocations};
+use crate::revocation::{EndReason, Freshness, Revocation, Revocations};
 
 /// Why the store could not be asked. Never means that a session or token is bad: the answer is 503, but for
 /// [`Self::BadCursor`].
@@ -44,6 +48,18 @@ pub enum StoreError {
     /// A record is not as it was written.
     #[error("damaged record in the session store: {0}")]
     Corrupt(&'static str),
+    /// The shared store cannot be reached, or gave no answer in time. Whether the change was made is unknown.
+    #[error("cannot reach the session store")]
+    Unreachable(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// The shared store was asked and says no: it is out of memory, or does not allow it.
+    #[error("the session store refuses")]
+    Refused(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// Fewer replicas than `store.replicas` have the write. It is made, but may be lost with the primary.
+    #[error("too few replicas of the session store have the change")]
+    NotReplicated,
+    /// The shared store was away a moment ago: requests that other gateways saw meanwhile may not be known yet.
+    #[error("the session store was away, requests of other gateways may not be known yet")]
+    Unsettled,
     /// The `cursor` given to a list is none that a list gave. The caller's mistake: 400.
     #[error("not a cursor of this list")]
     BadCursor,
@@ -122,6 +138,19 @@ impl std::fmt::Display for ListPosition {
     }
 }
 
+/// A place in a scan: just behind it the next page begins. Only the store that gave it can read it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ScanPosition(pub(super) Vec<u8>);
+
+/// Some of all sessions.
+#[derive(Clone, Debug)]
+pub struct ScanPage {
+    /// The sessions; perhaps none although more follow.
+    pub sessions: Vec<Session>,
+    /// Where the next page begins; `None` when there is none.
+    pub next: Option<ScanPosition>,
+}
+
 /// The answer of a store: boxed, so that stores of different kinds are one type.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
@@ -164,8 +193,24 @@ pub trait SessionStore: Send + Sync {
     /// Forgets stored revocations with `expires_at` < `now`; returns how many. Those in memory are left alone.
     fn purge_revocations(&self, now: UnixTime) -> StoreFuture<'_, usize>;
 
-    /// All sessions in the order of their ids, behind `after`, at most `limit`.
-    fn scan(&self, after: Option<SessionId>, limit: usize) -> StoreFuture<'_, Vec<Session>>;
+    /// Of all sessions those behind `after`, at most `limit`. A session that is there from the first page to the last is
+    /// in exactly one.
+    fn scan(&self, after: Option<ScanPosition>, limit: usize) -> StoreFuture<'_, ScanPage>;
+
+    /// The id for a new session of `user`, made from these random bytes. A store may put a few bits of its own into it.
+    fn place(&self, _user: &UserId, random: SessionId) -> SessionId {
+        random
+    }
+
+    /// How far behind the ends made by other gateways the revocations may be; `None` when there are no others.
+    fn freshness(&self) -> Option<&Arc<Freshness>> {
+        None
+    }
+
+    /// Whether this process is the one to sweep now, for about `period`.
+    fn leads_sweep(&self, _period: Duration) -> StoreFuture<'_, bool> {
+        Box::pin(async { Ok(true) })
+    }
 
     /// The revocations this store keeps up to date.
     fn revocations(&self) -> &Arc<Revocations>;

@@ -103,6 +103,18 @@ pub(super) fn with_last_seen(row: &[u8], seen: UnixTime) -> Result<Option<Vec<u8
     Ok(Some(row))
 }
 
+/// `last_seen` and `created_at` of a row. The rest is not looked at.
+pub(super) fn times_of(row: &[u8]) -> Result<(UnixTime, UnixTime), StoreError> {
+    let mut row = Reader(row);
+    if row.byte()? != ROW_VERSION {
+        return Err(StoreError::Corrupt("session row of an unknown version"));
+    }
+    let last_seen = row.time()?;
+    // The counter and the key, which stand between.
+    let (_, _) = (row.u64()?, row.u32()?);
+    Ok((last_seen, row.time()?))
+}
+
 /// What all keys of a user in `by_user` start with. The length first, so that no user's keys lie among another's.
 pub(super) fn user_prefix(user: &UserId) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + user.as_str().len() + 24);
@@ -137,6 +149,11 @@ pub(super) fn session_end_key(session: &SessionName) -> Vec<u8> {
         SessionName::Own(id) => [&[KIND_OWN], &id.as_bytes()[..]].concat(),
         SessionName::Other(text) => [&[KIND_OTHER], text.as_bytes()].concat(),
     }
+}
+
+/// Whether the record under this key of `revocations` refuses tokens: it is not just a note of why a session ended.
+pub(super) fn is_revocation(key: &[u8]) -> bool {
+    key.first().is_some_and(|kind| *kind != KIND_ENDED)
 }
 
 /// The key of the note why a session ended that a user's end took along.

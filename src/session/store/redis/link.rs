@@ -1,0 +1,517 @@
+//! The way to Redis: which server has a part, a connection to it, and a call with a deadline.
+//!
+//! The library's connections, not its cluster client: a script and the `WAIT` behind it must go over one connection, a
+//! read that blocks needs one of its own, and what may be sent again after a lost reply is for the caller to know. There
+//! are sixteen parts and a part is where its slot is, so the map of a cluster is sixteen addresses.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike as _, MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, IntoConnectionInfo as _, Pipeline, RedisConnectionInfo,
+    RedisError, ServerError, ServerErrorKind, TlsCertificates, Value,
+};
+use tokio::time::Instant;
+
+use super::super::StoreError;
+use super::keys::{Keys, PARTS, Part};
+use crate::config::{Origin, Redis, Topology};
+
+/// After a failed try to connect nobody tries again for so long.
+const CONNECT_COOLDOWN: Duration = Duration::from_millis(50);
+/// Between two tries of a call whose server is not ready.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// Connections to each server when every write waits for replicas: one that waits holds up what comes behind it.
+const WAITING_LANES: usize = 8;
+
+/// Why a call has no answer.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// It may have been carried out or not.
+    Unknown(StoreError),
+    /// It was not carried out.
+    Failed(StoreError),
+}
+
+impl From<CallError> for StoreError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Unknown(error) | CallError::Failed(error) => error,
+        }
+    }
+}
+
+/// What one try came to, when it was not answered.
+enum Trouble {
+    /// It did not reach the server, or the server would not do it now: try again.
+    NotDone(RedisError),
+    /// The same, and the part may be elsewhere.
+    Moved(RedisError),
+    /// This one command is for another server.
+    Ask(Origin),
+    /// The connection was lost, or there was no answer in time.
+    Lost(StoreError),
+    /// No use to try again.
+    Refused(RedisError),
+}
+
+/// One connection or none, and when the last try to make one failed.
+#[derive(Default)]
+struct Lane {
+    open: Option<(usize, MultiplexedConnection)>,
+    failed: Option<(Instant, RedisError)>,
+}
+
+type Lanes = Arc<[tokio::sync::Mutex<Lane>]>;
+
+/// The connections of a gateway to its store.
+pub(super) struct Link {
+    config: Redis,
+    keys: Keys,
+    tls: Option<TlsCertificates>,
+    /// Of each part, where it was last.
+    places: Mutex<[Option<Origin>; PARTS]>,
+    servers: Mutex<HashMap<Origin, Lanes>>,
+    /// Names connections, so that a broken one is dropped once.
+    opened: AtomicUsize,
+    next_lane: AtomicUsize,
+    /// Why the store could not be reached last; `None` while it can.
+    trouble: Mutex<Option<StoreError>>,
+}
+
+impl Link {
+    /// # Errors
+    /// When `store.ca` cannot be read.
+    pub(super) fn new(config: &Redis) -> Result<Self, std::io::Error> {
+        let tls = match (config.tls, &config.ca) {
+            (false, _) => None,
+            (true, ca) => {
+                let root_cert = ca.as_ref().map(std::fs::read).transpose()?;
+                Some(TlsCertificates { client_tls: None, root_cert })
+            }
+        };
+        Ok(Self {
+            keys: Keys::new(&config.prefix),
+            tls,
+            places: Mutex::default(),
+            servers: Mutex::default(),
+            opened: AtomicUsize::new(0),
+            next_lane: AtomicUsize::new(0),
+            trouble: Mutex::default(),
+            config: config.clone(),
+        })
+    }
+
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    pub(super) fn config(&self) -> &Redis {
+        &self.config
+    }
+
+    /// Why the last try to reach the store failed, if it did.
+    pub(super) fn trouble(&self) -> Option<StoreError> {
+        lock(&self.trouble).clone()
+    }
+
+    /// Has a pipeline of commands on one part answered by `deadline`, trying again as long as it was surely not carried
+    /// out.
+    pub(super) async fn call(
+        &self,
+        part: Part,
+        pipeline: &Pipeline,
+        fallback: Option<&Pipeline>,
+        deadline: Instant,
+    ) -> Result<Vec<Value>, CallError> {
+        let mut asked = None;
+        let mut scripted = pipeline;
+        loop {
+            let trouble = match self.attempt(part, asked.take(), scripted, deadline).await {
+                Ok(values) => {
+                    *lock(&self.trouble) = None;
+                    return Ok(values);
+                }
+                Err(trouble) => trouble,
+            };
+            let error = match trouble {
+                Trouble::Refused(error) if is_missing_script(&error) && fallback.is_some() => {
+                    // The server has not seen this script since its start: once with its text.
+                    scripted = fallback.unwrap_or(pipeline);
+                    continue;
+                }
+                Trouble::Refused(error) => return Err(CallError::Failed(StoreError::Refused(Arc::new(error)))),
+                Trouble::Ask(server) => {
+                    asked = Some(server);
+                    continue;
+                }
+                Trouble::Lost(error) => {
+                    *lock(&self.trouble) = Some(error.clone());
+                    return Err(CallError::Unknown(error));
+                }
+                Trouble::Moved(error) => {
+                    lock(&self.places)[part.index()] = None;
+                    error
+                }
+                Trouble::NotDone(error) => error,
+            };
+            let error = StoreError::Unreachable(Arc::new(error));
+            *lock(&self.trouble) = Some(error.clone());
+            if Instant::now() + RETRY_PAUSE >= deadline {
+                return Err(CallError::Failed(error));
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// [`call`](Self::call) for what may be done twice without harm.
+    pub(super) async fn call_again(
+        &self,
+        part: Part,
+        pipeline: &Pipeline,
+        deadline: Instant,
+    ) -> Result<Vec<Value>, StoreError> {
+        loop {
+            match self.call(part, pipeline, None, deadline).await {
+                Ok(values) => return Ok(values),
+                Err(CallError::Unknown(_)) if Instant::now() < deadline => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        part: Part,
+        asked: Option<Origin>,
+        pipeline: &Pipeline,
+        deadline: Instant,
+    ) -> Result<Vec<Value>, Trouble> {
+        let asking = asked.is_some();
+        let server = match asked {
+            Some(server) => server,
+            None => self.place(part, deadline).await.map_err(Trouble::NotDone)?,
+        };
+        let lanes = self.lanes(&server);
+        let lane = &lanes[self.next_lane.fetch_add(1, Ordering::Relaxed) % lanes.len()];
+        let (number, mut connection) = match self.connect_lane(lane, &server, deadline).await {
+            Ok(connection) => connection,
+            // It may have gone for good, and the part with it.
+            Err(error) => return Err(Trouble::Moved(error)),
+        };
+        let answered = if asking {
+            let mut pipe = redis::pipe();
+            pipe.add_command(redis::cmd("ASKING"));
+            for cmd in pipeline.cmd_iter() {
+                pipe.add_command(cmd.clone());
+            }
+            let count = pipe.len();
+            tokio::time::timeout_at(deadline, connection.req_packed_commands(&pipe, 0, count)).await.map(|answer| {
+                answer.map(|mut values| {
+                    values.remove(0);
+                    values
+                })
+            })
+        } else {
+            tokio::time::timeout_at(deadline, connection.req_packed_commands(pipeline, 0, pipeline.len())).await
+        };
+        match answered {
+            Ok(Ok(values)) => match values.iter().find_map(server_error) {
+                None => Ok(values),
+                Some(error) => Err(self.judge(error)),
+            },
+            Ok(Err(error)) if error.kind() == redis::ErrorKind::Io || error.is_connection_dropped() => {
+                self.drop_lane(lane, number).await;
+                lock(&self.places)[part.index()] = None;
+                Err(Trouble::Lost(StoreError::Unreachable(Arc::new(error))))
+            }
+            Ok(Err(error)) => Err(Trouble::Refused(error)),
+            Err(_late) => {
+                // Behind this one nothing is answered either: the next call finds out on a connection of its own.
+                self.drop_lane(lane, number).await;
+                lock(&self.places)[part.index()] = None;
+                Err(Trouble::Lost(StoreError::Timeout))
+            }
+        }
+    }
+
+    fn judge(&self, error: &ServerError) -> Trouble {
+        let told = RedisError::from(error.clone());
+        match error.kind() {
+            Some(ServerErrorKind::Moved) => Trouble::Moved(told),
+            Some(ServerErrorKind::Ask) => match told.redirect_node().and_then(|(address, _)| origin(address)) {
+                Some(server) => Trouble::Ask(server),
+                None => Trouble::Refused(told),
+            },
+            Some(ServerErrorKind::ClusterDown | ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => {
+                Trouble::Moved(told)
+            }
+            Some(ServerErrorKind::TryAgain | ServerErrorKind::BusyLoading) => Trouble::NotDone(told),
+            // A script of somebody else runs for long; or there are too few replicas for the server's own rule.
+            _ if matches!(error.code(), "BUSY" | "NOREPLICAS") => Trouble::NotDone(told),
+            _ => Trouble::Refused(told),
+        }
+    }
+
+    fn lanes(&self, server: &Origin) -> Lanes {
+        let count = if self.config.replicas > 0 { WAITING_LANES } else { 1 };
+        let lanes = || std::iter::repeat_with(Default::default).take(count).collect();
+        lock(&self.servers).entry(server.clone()).or_insert_with(lanes).clone()
+    }
+
+    async fn connect_lane(
+        &self,
+        lane: &tokio::sync::Mutex<Lane>,
+        server: &Origin,
+        deadline: Instant,
+    ) -> Result<(usize, MultiplexedConnection), RedisError> {
+        let connect = async {
+            let mut lane = lane.lock().await;
+            if let Some(open) = &lane.open {
+                return Ok(open.clone());
+            }
+            if let Some((at, error)) = &lane.failed
+                && at.elapsed() < CONNECT_COOLDOWN
+            {
+                return Err(error.clone());
+            }
+            // So long at most also when the caller has more time: others wait for the lane.
+            match self.connect(server, Some(self.config.timeout)).await {
+                Ok(connection) => {
+                    let open = (self.opened.fetch_add(1, Ordering::Relaxed), connection);
+                    *lane = Lane { open: Some(open.clone()), failed: None };
+                    Ok(open)
+                }
+                Err(error) => {
+                    lane.failed = Some((Instant::now(), error.clone()));
+                    Err(error)
+                }
+            }
+        };
+        tokio::time::timeout_at(deadline, connect).await.unwrap_or_else(|_late| Err(timed_out("connecting")))
+    }
+
+    async fn drop_lane(&self, lane: &tokio::sync::Mutex<Lane>, number: usize) {
+        let mut lane = lane.lock().await;
+        if lane.open.as_ref().is_some_and(|(open, _)| *open == number) {
+            lane.open = None;
+        }
+    }
+
+    /// A new connection to a server, its answers awaited without a deadline of its own.
+    pub(super) async fn connect(
+        &self,
+        server: &Origin,
+        timeout: Option<Duration>,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let Redis { database, username, password, topology, .. } = &self.config;
+        let database = if *topology == Topology::Cluster { 0 } else { *database };
+        let mut user = RedisConnectionInfo::default().set_db(database.into());
+        if let Some(username) = username {
+            user = user.set_username(username);
+        }
+        if let Some(password) = password {
+            user = user.set_password(password.expose());
+        }
+        self.connect_as(server, user, timeout).await
+    }
+
+    async fn connect_as(
+        &self,
+        server: &Origin,
+        user: RedisConnectionInfo,
+        timeout: Option<Duration>,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let Origin { host, port, .. } = server.clone();
+        let address = match &self.tls {
+            None => ConnectionAddr::Tcp(host, port),
+            Some(_) => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
+        };
+        let info = address.into_connection_info()?.set_redis_settings(user);
+        let client = match &self.tls {
+            None => Client::open(info)?,
+            Some(tls) => Client::build_with_tls(info, tls.clone())?,
+        };
+        // Every call has its own deadline.
+        let config = AsyncConnectionConfig::new().set_connection_timeout(timeout).set_response_timeout(None);
+        let connecting = client.get_multiplexed_async_connection_with_config(&config);
+        // The library's timeout does not cover the greeting of a server that accepts and says nothing.
+        match timeout {
+            None => connecting.await,
+            Some(timeout) => {
+                tokio::time::timeout(timeout, connecting).await.unwrap_or_else(|_late| Err(timed_out("connecting")))
+            }
+        }
+    }
+
+    /// The server that has a part, if that is known.
+    pub(super) fn known_place(&self, part: Part) -> Option<Origin> {
+        lock(&self.places)[part.index()].clone()
+    }
+
+    /// A part may be elsewhere by now: the next call asks.
+    pub(super) fn forget_place(&self, part: Part) {
+        lock(&self.places)[part.index()] = None;
+    }
+
+    /// The server that has a part.
+    pub(super) async fn place(&self, part: Part, deadline: Instant) -> Result<Origin, RedisError> {
+        if let Some(place) = &lock(&self.places)[part.index()] {
+            return Ok(place.clone());
+        }
+        let found = tokio::time::timeout_at(deadline, self.locate()).await;
+        let places = found.unwrap_or_else(|_late| Err(timed_out("asking where the store is")))?;
+        let place = places[part.index()].clone();
+        *lock(&self.places) = places;
+        place.ok_or_else(|| RedisError::from((redis::ErrorKind::Client, "no server of the cluster has the slot")))
+    }
+
+    /// Asks again where everything is. Returns whether something has moved.
+    pub(super) async fn relocate(&self) -> Result<bool, RedisError> {
+        let found = tokio::time::timeout(self.config.timeout, self.locate()).await;
+        let places = found.unwrap_or_else(|_late| Err(timed_out("asking where the store is")))?;
+        let mut known = lock(&self.places);
+        let moved = known.iter().zip(&places).any(|(old, new)| old.is_some() && old != new);
+        *known = places;
+        Ok(moved)
+    }
+
+    async fn locate(&self) -> Result<[Option<Origin>; PARTS], RedisError> {
+        match &self.config.topology {
+            Topology::Single => {
+                let server = self.config.servers.first().cloned();
+                Ok(std::array::from_fn(|_| server.clone()))
+            }
+            Topology::Sentinel { primary } => {
+                let server = self.first_answer(self.config.servers.clone(), |server| async move {
+                    self.ask_sentinel(&server, primary).await
+                });
+                let server = server.await?;
+                Ok(std::array::from_fn(|_| Some(server.clone())))
+            }
+            Topology::Cluster => {
+                let mut nodes: Vec<Origin> = lock(&self.servers).keys().cloned().collect();
+                nodes.extend(
+                    self.config.servers.iter().filter(|seed| !nodes.contains(seed)).cloned().collect::<Vec<_>>(),
+                );
+                self.first_answer(nodes, |node| async move { self.ask_node(&node).await }).await
+            }
+        }
+    }
+
+    /// The first good answer of `servers`, asked one after the other, each for a fair part of the time.
+    async fn first_answer<T, F>(&self, servers: Vec<Origin>, ask: impl Fn(Origin) -> F) -> Result<T, RedisError>
+    where
+        F: Future<Output = Result<T, RedisError>>,
+    {
+        let share = self.config.timeout / u32::try_from(servers.len().clamp(1, 4)).unwrap_or(1);
+        let mut last = RedisError::from((redis::ErrorKind::Client, "no server to ask"));
+        for server in servers {
+            match tokio::time::timeout(share, ask(server)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => last = error,
+                Err(_late) => last = timed_out("asking where the store is"),
+            }
+        }
+        Err(last)
+    }
+
+    async fn ask_sentinel(&self, server: &Origin, primary: &str) -> Result<Origin, RedisError> {
+        let mut user = RedisConnectionInfo::default();
+        if let Some(password) = &self.config.sentinel_password {
+            user = user.set_password(password.expose());
+        }
+        let mut sentinel = self.connect_as(server, user, Some(self.config.timeout)).await?;
+        let ask = redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(primary).take();
+        let answer: Option<(String, u16)> = ask.query_async(&mut sentinel).await?;
+        let (host, port) = answer.ok_or_else(|| {
+            RedisError::from((redis::ErrorKind::MasterNameNotFoundBySentinel, "the sentinel knows no such primary"))
+        })?;
+        Ok(Origin { host, port })
+    }
+
+    async fn ask_node(&self, node: &Origin) -> Result<[Option<Origin>; PARTS], RedisError> {
+        let mut connection = self.connect(node, Some(self.config.timeout)).await?;
+        let ranges: Vec<Value> = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
+        let mut places = [const { None }; PARTS];
+        for range in ranges {
+            // From, to, the primary, replicas.
+            let Value::Array(range) = range else { continue };
+            let [Value::Int(from), Value::Int(to), Value::Array(primary), ..] = range.as_slice() else { continue };
+            let [host, Value::Int(port), ..] = primary.as_slice() else { continue };
+            let host = match host {
+                Value::BulkString(host) if !host.is_empty() => String::from_utf8_lossy(host).into_owned(),
+                // The server does not know its own name: the one we know it by.
+                _ => node.host.clone(),
+            };
+            let Ok(port) = u16::try_from(*port) else { continue };
+            for part in Part::all() {
+                if (*from..=*to).contains(&i64::from(self.keys.slot(part))) {
+                    places[part.index()] = Some(Origin { host: host.clone(), port });
+                }
+            }
+        }
+        Ok(places)
+    }
+}
+
+/// A lock that is never held while something can fail.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn timed_out(doing: &'static str) -> RedisError {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer in time while {doing}")).into()
+}
+
+/// The first error in an answer, which may stand inside of it.
+fn server_error(value: &Value) -> Option<&ServerError> {
+    match value {
+        Value::ServerError(error) => Some(error),
+        Value::Array(values) => values.iter().find_map(server_error),
+        _ => None,
+    }
+}
+
+pub(super) fn is_missing_script(error: &RedisError) -> bool {
+    error.code() == Some("NOSCRIPT")
+}
+
+/// `host:port`, as a cluster names its nodes.
+fn origin(address: &str) -> Option<Origin> {
+    let (host, port) = address.rsplit_once(':')?;
+    Some(Origin { host: host.trim_matches(['[', ']']).to_owned(), port: port.parse().ok()? })
+}
+
+/// A script by the hash of its text, and by the text for a server that has not seen it.
+pub(super) struct Script {
+    code: &'static str,
+    hash: String,
+}
+
+impl Script {
+    pub(super) fn new(code: &'static str) -> Self {
+        Self { code, hash: redis::Script::new(code).get_hash().to_owned() }
+    }
+
+    /// The call and its fallback: `keys`, then `words`, then what `more` adds behind it.
+    pub(super) fn calls(&self, keys: &[Vec<u8>], words: &[Vec<u8>], more: Option<&Cmd>) -> (Pipeline, Pipeline) {
+        let call = |name: &str, script: &str| {
+            let mut pipe = redis::pipe();
+            let mut cmd = redis::cmd(name);
+            cmd.arg(script).arg(keys.len());
+            for word in keys.iter().chain(words) {
+                cmd.arg(&word[..]);
+            }
+            pipe.add_command(cmd);
+            if let Some(more) = more {
+                pipe.add_command(more.clone());
+            }
+            pipe
+        };
+        (call("EVALSHA", &self.hash), call("EVAL", self.code))
+    }
+}

@@ -1,0 +1,233 @@
+//! The conformance suite against a real server, and what only a shared store can be asked.
+
+use std::net::TcpListener;
+use std::ops::Deref;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::{Origin, Topology};
+use crate::revocation::EndReason;
+use crate::session::store::conformance::{Store, at, conformance, id, session, user};
+
+/// A server of its own, ended when dropped.
+struct Server {
+    child: Child,
+    port: u16,
+    _dir: TempDir,
+}
+
+impl Server {
+    fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let dir = TempDir::new().unwrap();
+        let child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
+            .arg(dir.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server can be started: install the package redis-server");
+        Self { child, port, _dir: dir }
+    }
+
+    fn config(&self) -> Redis {
+        Redis {
+            servers: vec![Origin { host: "127.0.0.1".into(), port: self.port }],
+            tls: false,
+            database: 0,
+            topology: Topology::Single,
+            ca: None,
+            username: None,
+            password: None,
+            sentinel_password: None,
+            prefix: "portcullis".into(),
+            replicas: 0,
+            timeout: Duration::from_secs(5),
+            max_revocation_lag: Duration::from_secs(5),
+        }
+    }
+
+    async fn open(&self) -> RedisStore {
+        RedisStore::open(&self.config(), &policy(), Arc::new(Revocations::new())).await.unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn policy() -> SessionPolicy {
+    (&crate::config::Session::unused()).into()
+}
+
+struct Opened {
+    store: Store,
+    _server: Server,
+}
+
+impl Deref for Opened {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+fn opened() -> Opened {
+    let server = Server::start();
+    let store = tokio::task::block_in_place(|| Handle::current().block_on(server.open()));
+    Opened { store: Arc::new(store), _server: server }
+}
+
+conformance!(opened);
+
+async fn soon(what: &str, mut holds: impl FnMut() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), wait).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_on_one_gateway_is_known_on_another_and_by_one_that_starts_later() {
+    let server = Server::start();
+    let (one, two) = (server.open().await, server.open().await);
+    one.create(session(1, "ann", 1), None).await.unwrap();
+    one.update(id(1), end_always(EndReason::SignedOut)).await.unwrap();
+    let reason = |store: &RedisStore| store.revocations().session_reason(&id(1).into());
+    assert_eq!(reason(&one), Some(EndReason::SignedOut));
+    soon("the feed tells the other", || reason(&two).is_some()).await;
+    let three = server.open().await;
+    assert_eq!(reason(&three), Some(EndReason::SignedOut));
+    soon("beats come back", || three.freshness().unwrap().lag() < Duration::from_secs(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_server_has_lost_is_given_back_and_a_session_that_came_back_stays_ended() {
+    let server = Server::start();
+    let one = server.open().await;
+    one.create(session(1, "ann", 1), None).await.unwrap();
+    one.create(session(2, "eve", 1), None).await.unwrap();
+    one.update(id(1), end_always(EndReason::SignedOut)).await.unwrap();
+    let end = EndUser {
+        user: user("eve"),
+        except: None,
+        issued_until: at(10),
+        reason: EndReason::SecurityAction,
+        expires_at: at(90_000),
+    };
+    one.end_user(end).await.unwrap();
+    soon("a beat was read", || one.freshness().unwrap().steady_for() > Duration::ZERO).await;
+    let client = redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
+    let mut raw = client.get_multiplexed_async_connection().await.unwrap();
+    let () = redis::cmd("FLUSHALL").query_async(&mut raw).await.unwrap();
+    // The rows are there again, as from an old copy: written by a gateway that knows of no end.
+    let other = server.open().await;
+    other.create(session(1, "ann", 1), None).await.unwrap();
+    other.create(session(2, "eve", 1), None).await.unwrap();
+    let () = redis::cmd("CLIENT")
+        .arg("KILL")
+        .arg("TYPE")
+        .arg("normal")
+        .arg("SKIPME")
+        .arg("yes")
+        .query_async(&mut raw)
+        .await
+        .unwrap();
+    soon("the end of the session is given back", || other.revocations().session_reason(&id(1).into()).is_some()).await;
+    soon("the end of the user is given back", || {
+        other.revocations().check(&id(2).into(), &user("eve"), at(1)).is_some()
+    })
+    .await;
+    let kept: Decide = Box::new(|_| Change::Keep);
+    let updated = other.update(id(1), kept).await.unwrap();
+    assert_eq!((updated.before, updated.ended), (None, Some(EndReason::SignedOut)));
+    let mut eves = one.list(&user("eve"), None, 10).await.unwrap();
+    for _ in 0..100 {
+        if eves.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        eves = one.list(&user("eve"), None, 10).await.unwrap();
+    }
+    assert_eq!(eves, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_comes_too_late_is_not_made() {
+    let server = Server::start();
+    let mut config = server.config();
+    config.timeout = Duration::from_millis(300);
+    let store = RedisStore::open(&config, &policy(), Arc::new(Revocations::new())).await.unwrap();
+    store.create(session(1, "ann", 1), None).await.unwrap();
+    let pid = server.child.id().to_string();
+    let stop = move |_: Option<&Session>| {
+        // The row was read; before the write arrives the server stands still.
+        drop(Command::new("kill").args(["-STOP", &pid]).status());
+        Change::End(EndReason::SignedOut)
+    };
+    let error = store.update(id(1), Box::new(stop)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Timeout | StoreError::Unreachable(_)), "{error:?}");
+    drop(Command::new("kill").args(["-CONT", &server.child.id().to_string()]).status());
+    for _ in 0..50 {
+        if let Ok(row) = store.find(id(1)).await {
+            assert!(row.is_some(), "the late write was made");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(store.find(id(1)).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_limited_sessions_expire_and_leave_no_trace() {
+    let server = Server::start();
+    let limited = SessionPolicy {
+        idle_timeout: Some(Duration::from_secs(60)),
+        max_lifetime: Some(Duration::from_secs(600)),
+        ..policy()
+    };
+    let store = RedisStore::open(&server.config(), &limited, Arc::new(Revocations::new())).await.unwrap();
+    let now = UnixTime::now();
+    let row = |byte| Session { created_at: now, last_seen: now, ..session(byte, "ann", 1) };
+    store.create(row(1), None).await.unwrap();
+    store.create(row(2), None).await.unwrap();
+    let client = redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
+    let mut raw = client.get_multiplexed_async_connection().await.unwrap();
+    let part = Part::of_user(&user("ann"));
+    let key = |byte| store.core.link.keys().session(part, id(byte));
+    let due: u64 = redis::cmd("PEXPIRETIME").arg(key(1)).query_async(&mut raw).await.unwrap();
+    assert_eq!(due, now.as_millis() + 60_000 + 86_400_000);
+    store.touch(vec![(id(1), now.plus(Duration::from_secs(30)))]).await.unwrap();
+    let due: u64 = redis::cmd("PEXPIRETIME").arg(key(1)).query_async(&mut raw).await.unwrap();
+    assert_eq!(due, now.as_millis() + 90_000 + 86_400_000);
+    store.touch(vec![(id(1), now.plus(Duration::from_secs(6000)))]).await.unwrap();
+    let due: u64 = redis::cmd("PEXPIRETIME").arg(key(1)).query_async(&mut raw).await.unwrap();
+    assert_eq!(due, now.as_millis() + 600_000 + 86_400_000);
+    let () = redis::cmd("DEL").arg(key(2)).query_async(&mut raw).await.unwrap();
+    let listed = store.list(&user("ann"), None, 10).await.unwrap();
+    assert_eq!(listed.iter().map(|row| row.id).collect::<Vec<_>>(), [id(1)]);
+    let left: u64 = redis::cmd("ZCARD").arg(store.core.link.keys().by_user(part)).query_async(&mut raw).await.unwrap();
+    assert_eq!(left, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_not_there_is_named_when_opened() {
+    let mut config = Server::start().config();
+    config.timeout = Duration::from_millis(200);
+    let error = RedisStore::open(&config, &policy(), Arc::new(Revocations::new())).await.unwrap_err();
+    let text = chain(&error);
+    assert!(
+        text.starts_with(&format!(
+            "cannot read the revocations from redis://127.0.0.1:{} within 10 s",
+            config.servers[0].port
+        )),
+        "{text}"
+    );
+    assert!(text.contains("refused"), "{text}");
+}

@@ -1,0 +1,71 @@
+//! The rows of the embedded store on its disk.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use fjall::{Database, Keyspace, OwnedWriteBatch, Slice};
+
+use super::StoreError;
+use super::draft::{Rows, TABLES, Table, Written};
+use crate::clock::UnixTime;
+
+/// The keyspaces of the database, one for each [`Table`].
+#[derive(Clone)]
+pub(super) struct Tables {
+    pub(super) sessions: Keyspace,
+    pub(super) by_user: Keyspace,
+    pub(super) revocations: Keyspace,
+    pub(super) expiry: Keyspace,
+}
+
+/// A read of the database that failed.
+pub(super) fn unreadable(error: fjall::Error) -> StoreError {
+    StoreError::Read(Arc::new(error))
+}
+
+impl Tables {
+    fn table(&self, table: Table) -> &Keyspace {
+        match table {
+            Table::Sessions => &self.sessions,
+            Table::ByUser => &self.by_user,
+            Table::Revocations => &self.revocations,
+            Table::Expiry => &self.expiry,
+        }
+    }
+
+    /// The changes of a draft as one atomic write.
+    pub(super) fn batch(&self, database: &Database, written: [Written; TABLES.len()]) -> OwnedWriteBatch {
+        let count = written.iter().map(Written::len).sum();
+        let mut batch = OwnedWriteBatch::with_capacity(database.clone(), count);
+        for (table, written) in TABLES.into_iter().zip(written) {
+            let keyspace = self.table(table);
+            for (key, value) in written {
+                match value {
+                    Some(value) => batch.insert(keyspace, key, value),
+                    None => batch.remove(keyspace, key),
+                }
+            }
+        }
+        batch
+    }
+
+    /// The first `limit` places of [`Table::Expiry`] behind `after` and before `now`.
+    ///
+    /// Places written by the batch at work are left for the next purge.
+    pub(super) fn due(&self, after: Option<Slice>, now: UnixTime, limit: usize) -> Result<Vec<Slice>, StoreError> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let until = Bound::Excluded(Slice::from(now.as_millis().to_be_bytes()));
+        let places = self.expiry.range::<Slice, _>((from, until)).take(limit);
+        places.map(|entry| entry.key().map_err(unreadable)).collect()
+    }
+}
+
+impl Rows for Tables {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, StoreError> {
+        self.table(table).get(key).map_err(unreadable)
+    }
+
+    fn keys_with(&self, prefix: &[u8]) -> Result<Vec<Slice>, StoreError> {
+        self.by_user.prefix(prefix).map(|entry| entry.key().map_err(unreadable)).collect()
+    }
+}
