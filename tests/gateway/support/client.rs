@@ -17,6 +17,9 @@ pub(crate) struct Client {
 trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
+/// How long a test waits for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 type Fields = Vec<(String, String)>;
 
 /// A whole reply.
@@ -53,14 +56,20 @@ impl Reply {
 
 impl Client {
     pub(crate) fn plain(address: SocketAddr) -> Self {
-        Self { stream: Box::new(connect(address)), buffer: Vec::new() }
+        Self::try_plain(address, PATIENCE).expect("connected")
+    }
+
+    /// A client that waits so long for a connection, and for each piece of a reply.
+    pub(crate) fn try_plain(address: SocketAddr, patience: Duration) -> std::io::Result<Self> {
+        Ok(Self { stream: Box::new(connect(address, patience)?), buffer: Vec::new() })
     }
 
     pub(crate) fn tls(address: SocketAddr, root: &Path) -> Self {
         let config = tls_config(root, &[b"http/1.1"]);
         let name = ServerName::try_from("localhost").expect("a name");
         let connection = rustls::ClientConnection::new(Arc::new(config), name).expect("a connection");
-        Self { stream: Box::new(rustls::StreamOwned::new(connection, connect(address))), buffer: Vec::new() }
+        let stream = connect(address, PATIENCE).expect("connected");
+        Self { stream: Box::new(rustls::StreamOwned::new(connection, stream)), buffer: Vec::new() }
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
@@ -196,11 +205,11 @@ fn closed(so_far: &[u8]) -> std::io::Error {
     )
 }
 
-fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("connected");
-    stream.set_nodelay(true).expect("set");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
-    stream
+fn connect(address: SocketAddr, patience: Duration) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, patience)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(patience))?;
+    Ok(stream)
 }
 
 /// A client configuration that trusts the certificate in `root`.

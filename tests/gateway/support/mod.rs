@@ -54,6 +54,7 @@ impl Workplace {
 pub(crate) struct Toml {
     pub(crate) server: String,
     pub(crate) session: String,
+    pub(crate) store: String,
     pub(crate) limits: String,
     pub(crate) upstream: String,
     pub(crate) rest: String,
@@ -65,6 +66,7 @@ impl Default for Toml {
         Self {
             server: "workers = 2\n".into(),
             session: String::new(),
+            store: "path = \"data\"\n".into(),
             limits: String::new(),
             upstream: String::new(),
             rest: "[[route]]\npath = \"/\"\nupstream = \"app\"\n\
@@ -84,11 +86,12 @@ impl Toml {
             "[server]\nlisten = [\"127.0.0.1:0\"]\n{}{}\n\
              [admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"file:admin-token\"\n\
              [session]\nissuer = \"https://id.test\"\naudience = \"app\"\n{}\n\
-             [store]\npath = \"data\"\n[limits]\n{}\n[log]\naccess = \"off\"\n\
+             [store]\n{}\n[limits]\n{}\n[log]\naccess = \"off\"\n\
              [upstream.app]\nservers = [{}]\n{}\n{}",
             self.server,
             if self.tls { certificate } else { "" },
             self.session,
+            self.store,
             self.limits,
             servers.join(", "),
             self.upstream,

@@ -1,0 +1,9 @@
+//! Several gateways on one Redis: real processes, real servers, and what goes wrong between them.
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod ends;
+mod faults;
+mod idle;
+mod races;
+mod reaching;
+mod support;
