@@ -29,8 +29,8 @@ pub(super) const BEAT_INTERVAL: Duration = Duration::from_millis(500);
 const BLOCK: Duration = Duration::from_millis(1000);
 /// Entries of one read, and records of one step of a snapshot.
 const CHUNK: usize = 1000;
-/// Before the next try after a read that failed.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Before the next try when the last one came to nothing.
+const PAUSE: Duration = Duration::from_millis(50);
 /// How often the sentinels are asked whether the primary is still the same.
 const RELOCATE_INTERVAL: Duration = Duration::from_secs(2);
 /// A read that comes so long after the last may have missed entries that are not kept any more.
@@ -66,8 +66,13 @@ pub(super) fn start(core: &Arc<Core>, synced: &mpsc::UnboundedSender<Part>) -> J
         Topology::Single | Topology::Sentinel { .. } => vec![Part::all().collect()],
     };
     for parts in groups {
-        let reader =
-            Reader { core: core.clone(), parts, positions: HashMap::with_capacity(PARTS), synced: synced.clone() };
+        let reader = Reader {
+            core: core.clone(),
+            parts,
+            positions: HashMap::with_capacity(PARTS),
+            synced: synced.clone(),
+            giving_back: JoinSet::new(),
+        };
         tasks.spawn(reader.run());
     }
     tasks.spawn(beat(core.clone()));
@@ -79,6 +84,8 @@ struct Reader {
     parts: Vec<Part>,
     positions: HashMap<Part, Position>,
     synced: mpsc::UnboundedSender<Part>,
+    /// Goes on beside the reading, and ends with the reader.
+    giving_back: JoinSet<()>,
 }
 
 impl Reader {
@@ -90,8 +97,9 @@ impl Reader {
                 Ok(never) => match never {},
                 Err(reason) => reason,
             };
-            // One line for an outage, not one for each try.
-            if !told || begun.elapsed() > BLOCK {
+            // It had read: one line for an outage, not one for each try, and the first try at once.
+            let was_reading = begun.elapsed() > BLOCK;
+            if !told || was_reading {
                 tracing::warn!(reason = %chain(&reason), "the feed of revocations broke off, trying again");
                 told = true;
             }
@@ -100,7 +108,9 @@ impl Reader {
                 other => StoreError::Unreachable(Arc::new(other)),
             });
             self.parts.iter().for_each(|part| self.core.link.forget_place(*part));
-            tokio::time::sleep(PAUSE).await;
+            if !was_reading {
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
 
@@ -115,8 +125,8 @@ impl Reader {
             lost |= self.catch_up(&mut connection, part).await?;
         }
         // What we acknowledged just before may have gone with the server that we were connected to.
-        let restoring = core.clone();
-        tokio::spawn(async move { restoring.give_back(lost).await });
+        let giving = core.clone();
+        self.giving_back.spawn(async move { giving.give_back(lost).await });
 
         let mut read = redis::cmd("XREAD");
         read.arg("COUNT").arg(CHUNK).arg("BLOCK").arg(millis(BLOCK)).arg("STREAMS");
@@ -136,6 +146,11 @@ impl Reader {
             }
             read_at = Instant::now();
             self.take_in(answer)?;
+            // Read without a break, and yet so far behind that what comes next may have been trimmed.
+            if core.freshness.lag() > LONGEST_BREAK {
+                return Err(Break::Gap(core.freshness.lag()));
+            }
+            while self.giving_back.try_join_next().is_some() {}
             if core.link.known_place(first).is_some_and(|place| place != server) {
                 return Err(Break::Moved);
             }
