@@ -10,9 +10,10 @@ use crate::ids::SessionName;
 
 pub(crate) type Store = Arc<dyn SessionStore>;
 
-macro_rules! conformance {
-    ($open:path) => {
-        $crate::session::store::conformance::conformance! { $open =>
+/// Hands the names of all cases to another macro.
+macro_rules! cases {
+    ($with:path $(, $more:tt)*) => {
+        $with! { $($more,)*
             a_created_session_is_found_listed_and_scanned
             a_session_is_not_created_twice
             put_replaces_and_keep_does_not
@@ -33,7 +34,15 @@ macro_rules! conformance {
             a_closed_store_refuses
         }
     };
-    ($open:path => $($case:ident)*) => {
+}
+pub(crate) use cases;
+
+/// A test for each case.
+macro_rules! conformance {
+    ($open:ident) => {
+        $crate::session::store::conformance::cases!($crate::session::store::conformance::conformance, $open);
+    };
+    ($open:ident, $($case:ident)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
@@ -44,6 +53,18 @@ macro_rules! conformance {
     };
 }
 pub(crate) use conformance;
+
+macro_rules! one_after_the_other {
+    ($($case:ident)*) => {
+        /// All cases in turn, each with a store of its own that `open` makes of its name.
+        pub(crate) async fn all(open: impl AsyncFn(&str) -> Store) {
+            $(
+                $case(&open(stringify!($case)).await).await;
+            )*
+        }
+    };
+}
+cases!(one_after_the_other);
 
 pub(crate) fn at(seconds: u64) -> UnixTime {
     UnixTime::from_secs(1_700_000_000 + seconds)

@@ -20,15 +20,28 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self::start_with(&[])
+    }
+
+    fn start_with(more: &[&str]) -> Self {
+        // A cluster's nodes talk on a port ten thousand higher.
+        let port = std::iter::repeat_with(|| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port())
+            .map(|port| 10_000 + port % 20_000)
+            .find(|port| [0, 10_000].iter().all(|more| TcpListener::bind(("127.0.0.1", port + more)).is_ok()))
+            .unwrap();
         let dir = TempDir::new().unwrap();
         let child = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
             .arg(dir.path())
+            .args(more)
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server can be started: install the package redis-server");
-        Self { child, port, _dir: dir }
+        let server = Self { child, port, _dir: dir };
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        server
     }
 
     fn config(&self) -> Redis {
@@ -84,6 +97,43 @@ fn opened() -> Opened {
 }
 
 conformance!(opened);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_suite_passes_on_a_cluster() {
+    let nodes: Vec<Server> =
+        std::iter::repeat_with(|| Server::start_with(&["--cluster-enabled", "yes"])).take(3).collect();
+    let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
+    let made =
+        Command::new("redis-cli").args(["--cluster", "create"]).args(addresses).arg("--cluster-yes").output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+    // One seed: the others are found.
+    let config = Redis { topology: Topology::Cluster, ..nodes[2].config() };
+    super::super::conformance::all(async |name| {
+        let config = Redis { prefix: name.to_owned(), ..config.clone() };
+        Arc::new(RedisStore::open(&config, &policy(), Arc::new(Revocations::new())).await.unwrap()) as Store
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_suite_passes_when_every_write_waits_for_a_replica_and_without_one_nothing_is_acknowledged() {
+    let primary = Server::start_with(&["--repl-diskless-sync-delay", "0"]);
+    let replica = Server::start_with(&["--replicaof", "127.0.0.1", &primary.port.to_string()]);
+    let config = Redis { replicas: 1, ..primary.config() };
+    let open = async |name: &str| {
+        let config = Redis { prefix: name.to_owned(), ..config.clone() };
+        RedisStore::open(&config, &policy(), Arc::new(Revocations::new())).await.unwrap()
+    };
+    let first = open("first").await;
+    while first.create(session(1, "ann", 1), None).await.is_err() {
+        // The replica is still being made.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    super::super::conformance::all(async |name| Arc::new(open(name).await) as Store).await;
+    drop(replica);
+    let end = first.update(id(1), end_always(EndReason::SignedOut)).await.unwrap_err();
+    assert!(matches!(end, StoreError::NotReplicated), "{end:?}");
+}
 
 async fn soon(what: &str, mut holds: impl FnMut() -> bool) {
     let wait = async {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fjall::Slice;
-use redis::{Cmd, Value};
+use redis::Value;
 use tokio::time::Instant;
 
 use super::super::draft::{Draft, Rows, TABLES, Table, Written};
@@ -435,10 +435,11 @@ impl Transactions {
         names.append(&mut rows.keys);
         let replicas = self.link.config().replicas;
         let wait = (replicas > 0).then(|| {
-            let left = millis(deadline.saturating_duration_since(Instant::now())).max(1);
+            // Less than we wait ourselves, so that a missing replica is told from a missing server.
+            let left = millis(deadline.saturating_duration_since(Instant::now()) * 9 / 10).max(1);
             redis::cmd("WAIT").arg(replicas).arg(left).take()
         });
-        let (call, fallback) = self.commit.calls(&names, &words.0, wait.as_ref().map(|wait: &Cmd| wait));
+        let (call, fallback) = self.commit.calls(&names, &words.0, wait.as_ref());
         let answer = self.link.call(part, &call, Some(&fallback), deadline).await?;
         match answer.as_slice() {
             [Value::Int(0), ..] => Ok(Commit::Changed),
