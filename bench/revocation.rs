@@ -22,7 +22,8 @@ const LOADERS: usize = 24;
 
 const ENDS_PER_SECOND: usize = 1_000;
 const SECONDS: usize = 20;
-const ENDERS: usize = 16;
+/// No divisor of it is one of how requests are spread: each of them uses all of its connections all the time.
+const ENDERS: usize = 17;
 
 /// One in so many ends is watched: watching means asking all the time.
 const WATCHED: usize = 10;

@@ -257,9 +257,22 @@ impl Sentinels {
         Self { primary, replica, sentinels }
     }
 
+    /// From now on the replica is told nothing more.
+    pub(crate) fn cut_off_replica(&self) {
+        let offset =
+            |server: &Server, field| server.info("replication", field).and_then(|text| text.parse::<u64>().ok());
+        let written = offset(&self.primary, "master_repl_offset").expect("a number");
+        eventually("the replica has all", PATIENCE, || {
+            (offset(&self.replica, "slave_repl_offset")? >= written).then_some(())
+        });
+        self.replica.pause();
+        self.primary.ask(&["CLIENT", "KILL", "TYPE", "replica"]);
+    }
+
     /// `kill -9` of the primary; waits until the replica has its place.
     pub(crate) fn fail_over(&mut self) {
         self.primary.kill();
+        self.replica.resume();
         eventually("the replica is promoted", PATIENCE, || self.replica.is_primary().then_some(()));
     }
 }
