@@ -31,14 +31,17 @@ pub(super) struct StoreArgs {
 /// What to do with stores.
 #[derive(Clone, Debug, Subcommand)]
 enum StoreCommand {
-    /// Copy all sessions and revocations; may be repeated
+    /// Copy all sessions and revocations into a store that has none
     Copy {
         /// A directory of the embedded store, a redis:// URL, or a configuration (*.toml) whose store is meant
         #[arg(long, value_name = "STORE")]
         from: String,
-        /// The same; what it holds already stays
+        /// The same
         #[arg(long, value_name = "STORE")]
         to: String,
+        /// Finish a copy that broke off, before any gateway has run on the target
+        #[arg(long)]
+        resume: bool,
     },
 }
 
@@ -93,7 +96,7 @@ impl Place {
 
 /// Carries the command out.
 pub(super) fn run(args: &StoreArgs, format: Format) -> Result<Outcome, Failure> {
-    let StoreCommand::Copy { from, to } = &args.command;
+    let StoreCommand::Copy { from, to, resume } = &args.command;
     let (from, to) = (Place::of(from)?, Place::of(to)?);
     if let Place::Embedded(path) = &from
         && !path.join("store").is_dir()
@@ -104,7 +107,7 @@ pub(super) fn run(args: &StoreArgs, format: Format) -> Result<Outcome, Failure> 
     if from.to_string() == to.to_string() {
         return Err(Failure::Usage(format!("--from and --to are both {from}")));
     }
-    let copied = runtime()?.block_on(copy(&from, &to))?;
+    let copied = runtime()?.block_on(copy(&from, &to, *resume))?;
     let Copied { sessions, known, revocations } = copied;
     match format {
         Format::Json => print_json(&json!({ "sessions": sessions, "known": known, "revocations": revocations }))?,
@@ -124,9 +127,16 @@ pub(super) fn run(args: &StoreArgs, format: Format) -> Result<Outcome, Failure> 
     Ok(Outcome::Done)
 }
 
-async fn copy(from: &Place, to: &Place) -> Result<Copied, Failure> {
+async fn copy(from: &Place, to: &Place, resume: bool) -> Result<Copied, Failure> {
     let source = from.open().await?;
     let target = to.open().await?;
+    // Sessions that have ended there since an earlier copy would be there again.
+    if !resume && !transfer::is_empty(&*target).await? {
+        return Err(Failure::Failed(format!(
+            "{to} has sessions already: give an empty store, or --resume to finish a copy that broke off, before any \
+             gateway has run on it"
+        )));
+    }
     let copied = transfer::copy(&*source, &target).await?;
     target.close().await?;
     source.close().await?;

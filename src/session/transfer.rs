@@ -21,7 +21,26 @@ pub struct Copied {
     pub revocations: usize,
 }
 
-/// Copies everything; may be repeated after a copy that broke off. Nobody may change either store meanwhile.
+/// Whether the store has no session.
+///
+/// # Errors
+/// It could not be asked.
+pub async fn is_empty(store: &dyn SessionStore) -> Result<bool, StoreError> {
+    let mut after = None;
+    loop {
+        let page = store.scan(after, 1).await?;
+        if !page.sessions.is_empty() {
+            return Ok(false);
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(true);
+        }
+    }
+}
+
+/// Copies everything; may be repeated after a copy that broke off, as long as nobody has used the target: a session that
+/// has ended there since would be there again. Nobody may change either store meanwhile.
 ///
 /// Revocations first: a session is never in the target without the ends that its user's tokens have met.
 ///

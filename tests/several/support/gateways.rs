@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,7 +51,10 @@ impl Member {
 impl Gateways {
     /// So many with the same configuration, each in its own directory, started at the same time; all of them ready.
     pub(crate) fn start(count: usize, toml: &Toml) -> Self {
-        let keys = tempfile::tempdir().expect("a temporary directory");
+        Self::start_on(count, toml, tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    fn start_on(count: usize, toml: &Toml, keys: tempfile::TempDir) -> Self {
         let mut gateways = Self { all: Vec::new(), keys, backend: Backend::start() };
         for _ in 0..count {
             gateways.prepare(toml);
@@ -61,6 +66,14 @@ impl Gateways {
             }
         });
         gateways
+    }
+
+    /// The same, with the keys that another gateway had in `keys`.
+    pub(crate) fn start_with_keys(count: usize, toml: &Toml, keys: &Path) -> Self {
+        let copy = tempfile::tempdir().expect("a temporary directory");
+        let done = Command::new("cp").arg("-a").arg(keys.join(".")).arg(copy.path()).status().expect("started");
+        assert!(done.success());
+        Self::start_on(count, toml, copy)
     }
 
     /// Another one, not yet started, in a workplace of its own.

@@ -14,7 +14,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use common::{Client, Reply, Toml, get, refresh};
+pub(crate) use common::{Backend, Client, Process, Reply, Toml, Workplace, command, get, refresh};
 pub(crate) use gateways::{Gateways, SignedIn, admin, logout, shared};
 pub(crate) use load::{Disturbance, Load};
 pub(crate) use redis::{Cluster, Keep, Sentinels, Server, Tls};
