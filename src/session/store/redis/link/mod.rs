@@ -1,8 +1,11 @@
-//! The way to Redis: which server has a part, a connection to it, and a call with a deadline.
+//! The way to Redis: a connection to the server that has a part, and a call with a deadline.
 //!
 //! The library's connections, not its cluster client: a script and the `WAIT` behind it must go over one connection, a
-//! read that blocks needs one of its own, and what may be sent again after a lost reply is for the caller to know. There
-//! are sixteen parts and a part is where its slot is, so the map of a cluster is sixteen addresses.
+//! read that blocks needs one of its own, and what may be sent again after a lost reply is for the caller to know.
+//! `connect` opens connections, `places` finds out which server has what.
+
+mod connect;
+mod places;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,15 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, IntoConnectionInfo as _, Pipeline, RedisConnectionInfo,
-    RedisError, ServerError, ServerErrorKind, TlsCertificates, Value,
-};
+use redis::{Cmd, Pipeline, RedisError, ServerError, ServerErrorKind, Value};
 use tokio::time::Instant;
 
-use super::super::StoreError;
-use super::keys::{Keys, PARTS, Part};
-use crate::config::{Origin, Redis, Topology};
+use self::connect::{Connector, timed_out};
+use self::places::Places;
+use super::keys::{Keys, Part};
+use crate::config::{Origin, Redis};
+use crate::session::store::StoreError;
 
 /// After a failed try to connect nobody tries again for so long.
 const CONNECT_COOLDOWN: Duration = Duration::from_millis(50);
@@ -69,11 +71,9 @@ type Lanes = Arc<[tokio::sync::Mutex<Lane>]>;
 
 /// The connections of a gateway to its store.
 pub(super) struct Link {
-    config: Redis,
+    connector: Arc<Connector>,
     keys: Keys,
-    tls: Option<TlsCertificates>,
-    /// Of each part, where it was last.
-    places: Mutex<[Option<Origin>; PARTS]>,
+    places: Places,
     servers: Mutex<HashMap<Origin, Lanes>>,
     /// Names connections, so that a broken one is dropped once.
     opened: AtomicUsize,
@@ -86,22 +86,15 @@ impl Link {
     /// # Errors
     /// When `store.ca` cannot be read.
     pub(super) fn new(config: &Redis) -> Result<Self, std::io::Error> {
-        let tls = match (config.tls, &config.ca) {
-            (false, _) => None,
-            (true, ca) => {
-                let root_cert = ca.as_ref().map(std::fs::read).transpose()?;
-                Some(TlsCertificates { client_tls: None, root_cert })
-            }
-        };
+        let connector = Arc::new(Connector::new(config)?);
         Ok(Self {
             keys: Keys::new(&config.prefix),
-            tls,
-            places: Mutex::default(),
+            places: Places::new(connector.clone()),
+            connector,
             servers: Mutex::default(),
             opened: AtomicUsize::new(0),
             next_lane: AtomicUsize::new(0),
             trouble: Mutex::default(),
-            config: config.clone(),
         })
     }
 
@@ -110,7 +103,7 @@ impl Link {
     }
 
     pub(super) fn config(&self) -> &Redis {
-        &self.config
+        self.connector.config()
     }
 
     /// Why the last try to reach the store failed, if it did.
@@ -153,7 +146,7 @@ impl Link {
                     return Err(CallError::Unknown(error));
                 }
                 Trouble::Moved(error) => {
-                    lock(&self.places)[part.index()] = None;
+                    self.places.forget(part);
                     error
                 }
                 Trouble::NotDone(error) => error,
@@ -225,14 +218,14 @@ impl Link {
             },
             Ok(Err(error)) if error.kind() == redis::ErrorKind::Io || error.is_connection_dropped() => {
                 self.drop_lane(lane, number).await;
-                lock(&self.places)[part.index()] = None;
+                self.places.forget(part);
                 Err(Trouble::Lost(StoreError::Unreachable(Arc::new(error))))
             }
             Ok(Err(error)) => Err(Trouble::Refused(error)),
             Err(_late) => {
                 // Behind this one nothing is answered either: the next call finds out on a connection of its own.
                 self.drop_lane(lane, number).await;
-                lock(&self.places)[part.index()] = None;
+                self.places.forget(part);
                 Err(Trouble::Lost(StoreError::Timeout))
             }
         }
@@ -257,7 +250,7 @@ impl Link {
     }
 
     fn lanes(&self, server: &Origin) -> Lanes {
-        let count = if self.config.replicas > 0 { WAITING_LANES } else { 1 };
+        let count = if self.config().replicas > 0 { WAITING_LANES } else { 1 };
         let lanes = || std::iter::repeat_with(Default::default).take(count).collect();
         lock(&self.servers).entry(server.clone()).or_insert_with(lanes).clone()
     }
@@ -279,7 +272,7 @@ impl Link {
                 return Err(error.clone());
             }
             // So long at most also when the caller has more time: others wait for the lane.
-            match self.connect(server, Some(self.config.timeout)).await {
+            match self.connect(server, Some(self.config().timeout)).await {
                 Ok(connection) => {
                     let open = (self.opened.fetch_add(1, Ordering::Relaxed), connection);
                     *lane = Lane { open: Some(open.clone()), failed: None };
@@ -307,164 +300,37 @@ impl Link {
         server: &Origin,
         timeout: Option<Duration>,
     ) -> Result<MultiplexedConnection, RedisError> {
-        let Redis { database, username, password, topology, .. } = &self.config;
-        let database = if *topology == Topology::Cluster { 0 } else { *database };
-        let mut user = RedisConnectionInfo::default().set_db(database.into());
-        if let Some(username) = username {
-            user = user.set_username(username);
-        }
-        if let Some(password) = password {
-            user = user.set_password(password.expose());
-        }
-        self.connect_as(server, user, timeout).await
-    }
-
-    async fn connect_as(
-        &self,
-        server: &Origin,
-        user: RedisConnectionInfo,
-        timeout: Option<Duration>,
-    ) -> Result<MultiplexedConnection, RedisError> {
-        let Origin { host, port, .. } = server.clone();
-        let address = match &self.tls {
-            None => ConnectionAddr::Tcp(host, port),
-            Some(_) => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
-        };
-        let info = address.into_connection_info()?.set_redis_settings(user);
-        let client = match &self.tls {
-            None => Client::open(info)?,
-            Some(tls) => Client::build_with_tls(info, tls.clone())?,
-        };
-        // Every call has its own deadline.
-        let config = AsyncConnectionConfig::new().set_connection_timeout(timeout).set_response_timeout(None);
-        let connecting = client.get_multiplexed_async_connection_with_config(&config);
-        // The library's timeout does not cover the greeting of a server that accepts and says nothing.
-        match timeout {
-            None => connecting.await,
-            Some(timeout) => {
-                tokio::time::timeout(timeout, connecting).await.unwrap_or_else(|_late| Err(timed_out("connecting")))
-            }
-        }
+        self.connector.server(server, timeout).await
     }
 
     /// The server that has a part, if that is known.
     pub(super) fn known_place(&self, part: Part) -> Option<Origin> {
-        lock(&self.places)[part.index()].clone()
+        self.places.known(part)
     }
 
     /// A part may be elsewhere by now: the next call asks.
     pub(super) fn forget_place(&self, part: Part) {
-        lock(&self.places)[part.index()] = None;
+        self.places.forget(part);
     }
 
     /// The server that has a part.
     pub(super) async fn place(&self, part: Part, deadline: Instant) -> Result<Origin, RedisError> {
-        if let Some(place) = &lock(&self.places)[part.index()] {
-            return Ok(place.clone());
-        }
-        let found = tokio::time::timeout_at(deadline, self.locate()).await;
-        let places = found.unwrap_or_else(|_late| Err(timed_out("asking where the store is")))?;
-        let place = places[part.index()].clone();
-        *lock(&self.places) = places;
-        place.ok_or_else(|| RedisError::from((redis::ErrorKind::Client, "no server of the cluster has the slot")))
+        self.places.find(part, &self.others(), deadline).await
     }
 
     /// Asks again where everything is. Returns whether something has moved.
     pub(super) async fn relocate(&self) -> Result<bool, RedisError> {
-        let found = tokio::time::timeout(self.config.timeout, self.locate()).await;
-        let places = found.unwrap_or_else(|_late| Err(timed_out("asking where the store is")))?;
-        let mut known = lock(&self.places);
-        let moved = known.iter().zip(&places).any(|(old, new)| old.is_some() && old != new);
-        *known = places;
-        Ok(moved)
+        self.places.refresh(&self.others()).await
     }
 
-    async fn locate(&self) -> Result<[Option<Origin>; PARTS], RedisError> {
-        match &self.config.topology {
-            Topology::Single => {
-                let server = self.config.servers.first().cloned();
-                Ok(std::array::from_fn(|_| server.clone()))
-            }
-            Topology::Sentinel { primary } => {
-                let server = self.first_answer(self.config.servers.clone(), |server| async move {
-                    self.ask_sentinel(&server, primary).await
-                });
-                let server = server.await?;
-                Ok(std::array::from_fn(|_| Some(server.clone())))
-            }
-            Topology::Cluster => {
-                let mut nodes: Vec<Origin> = lock(&self.servers).keys().cloned().collect();
-                nodes.extend(
-                    self.config.servers.iter().filter(|seed| !nodes.contains(seed)).cloned().collect::<Vec<_>>(),
-                );
-                self.first_answer(nodes, |node| async move { self.ask_node(&node).await }).await
-            }
-        }
-    }
-
-    /// The first good answer of `servers`, asked one after the other, each for a fair part of the time.
-    async fn first_answer<T, F>(&self, servers: Vec<Origin>, ask: impl Fn(Origin) -> F) -> Result<T, RedisError>
-    where
-        F: Future<Output = Result<T, RedisError>>,
-    {
-        let share = self.config.timeout / u32::try_from(servers.len().clamp(1, 4)).unwrap_or(1);
-        let mut last = RedisError::from((redis::ErrorKind::Client, "no server to ask"));
-        for server in servers {
-            match tokio::time::timeout(share, ask(server)).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => last = error,
-                Err(_late) => last = timed_out("asking where the store is"),
-            }
-        }
-        Err(last)
-    }
-
-    async fn ask_sentinel(&self, server: &Origin, primary: &str) -> Result<Origin, RedisError> {
-        let mut user = RedisConnectionInfo::default();
-        if let Some(password) = &self.config.sentinel_password {
-            user = user.set_password(password.expose());
-        }
-        let mut sentinel = self.connect_as(server, user, Some(self.config.timeout)).await?;
-        let ask = redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(primary).take();
-        let answer: Option<(String, u16)> = ask.query_async(&mut sentinel).await?;
-        let (host, port) = answer.ok_or_else(|| {
-            RedisError::from((redis::ErrorKind::MasterNameNotFoundBySentinel, "the sentinel knows no such primary"))
-        })?;
-        Ok(Origin { host, port })
-    }
-
-    async fn ask_node(&self, node: &Origin) -> Result<[Option<Origin>; PARTS], RedisError> {
-        let mut connection = self.connect(node, Some(self.config.timeout)).await?;
-        let ranges: Vec<Value> = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
-        let mut places = [const { None }; PARTS];
-        for range in ranges {
-            // From, to, the primary, replicas.
-            let Value::Array(range) = range else { continue };
-            let [Value::Int(from), Value::Int(to), Value::Array(primary), ..] = range.as_slice() else { continue };
-            let [host, Value::Int(port), ..] = primary.as_slice() else { continue };
-            let host = match host {
-                Value::BulkString(host) if !host.is_empty() => String::from_utf8_lossy(host).into_owned(),
-                // The server does not know its own name: the one we know it by.
-                _ => node.host.clone(),
-            };
-            let Ok(port) = u16::try_from(*port) else { continue };
-            for part in Part::all() {
-                if (*from..=*to).contains(&i64::from(self.keys.slot(part))) {
-                    places[part.index()] = Some(Origin { host: host.clone(), port });
-                }
-            }
-        }
-        Ok(places)
+    fn others(&self) -> Vec<Origin> {
+        lock(&self.servers).keys().cloned().collect()
     }
 }
 
 /// A lock that is never held while something can fail.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn timed_out(doing: &'static str) -> RedisError {
-    std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer in time while {doing}")).into()
 }
 
 /// The first error in an answer, which may stand inside of it.
