@@ -12,18 +12,18 @@ use crate::revocation::EndReason;
 use crate::session::store::conformance::{Store, at, conformance, id, session, user};
 
 /// A server of its own, ended when dropped.
-struct Server {
+pub(super) struct Server {
     child: Child,
-    port: u16,
+    pub(super) port: u16,
     _dir: TempDir,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         Self::start_with(&[])
     }
 
-    fn start_with(more: &[&str]) -> Self {
+    pub(super) fn start_with(more: &[&str]) -> Self {
         // A cluster's nodes talk on a port ten thousand higher.
         let port = std::iter::repeat_with(|| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port())
             .map(|port| 10_000 + port % 20_000)
@@ -45,20 +45,13 @@ impl Server {
     }
 
     fn config(&self) -> Redis {
-        Redis {
-            servers: vec![Origin { host: "127.0.0.1".into(), port: self.port }],
-            tls: false,
-            database: 0,
-            topology: Topology::Single,
-            ca: None,
-            username: None,
-            password: None,
-            sentinel_password: None,
-            prefix: "portcullis".into(),
-            replicas: 0,
-            timeout: Duration::from_secs(5),
-            max_revocation_lag: Duration::from_secs(5),
-        }
+        config(self.port)
+    }
+
+    /// A command, carried out at once.
+    pub(super) fn tell(&self, words: &[&str]) -> String {
+        let told = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(words).output().unwrap();
+        String::from_utf8_lossy(&told.stdout).into_owned()
     }
 
     async fn open(&self) -> RedisStore {
@@ -73,7 +66,24 @@ impl Drop for Server {
     }
 }
 
-fn policy() -> SessionPolicy {
+pub(super) fn config(port: u16) -> Redis {
+    Redis {
+        servers: vec![Origin { host: "127.0.0.1".into(), port }],
+        tls: false,
+        database: 0,
+        topology: Topology::Single,
+        ca: None,
+        username: None,
+        password: None,
+        sentinel_password: None,
+        prefix: "portcullis".into(),
+        replicas: 0,
+        timeout: Duration::from_secs(5),
+        max_revocation_lag: Duration::from_secs(5),
+    }
+}
+
+pub(super) fn policy() -> SessionPolicy {
     (&crate::config::Session::unused()).into()
 }
 

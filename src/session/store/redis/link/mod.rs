@@ -17,7 +17,7 @@ use redis::{Cmd, Pipeline, RedisError, ServerError, ServerErrorKind, Value};
 use tokio::time::Instant;
 
 use self::connect::{Connector, timed_out};
-use self::places::Places;
+use self::places::{Found, Places};
 use super::keys::{Keys, Part};
 use crate::config::{Origin, Redis};
 use crate::session::store::StoreError;
@@ -145,11 +145,7 @@ impl Link {
                     *lock(&self.trouble) = Some(error.clone());
                     return Err(CallError::Unknown(error));
                 }
-                Trouble::Moved(error) => {
-                    self.places.forget(part);
-                    error
-                }
-                Trouble::NotDone(error) => error,
+                Trouble::NotDone(error) | Trouble::Moved(error) => error,
             };
             let error = StoreError::Unreachable(Arc::new(error));
             *lock(&self.trouble) = Some(error.clone());
@@ -193,7 +189,10 @@ impl Link {
         let (number, mut connection) = match self.connect_lane(lane, &server, deadline).await {
             Ok(connection) => connection,
             // It may have gone for good, and the part with it.
-            Err(error) => return Err(Trouble::Moved(error)),
+            Err(error) => {
+                self.places.forget(part, Some(&server));
+                return Err(Trouble::Moved(error));
+            }
         };
         let answered = if asking {
             let mut pipe = redis::pipe();
@@ -214,18 +213,24 @@ impl Link {
         match answered {
             Ok(Ok(values)) => match values.iter().find_map(server_error) {
                 None => Ok(values),
-                Some(error) => Err(self.judge(error)),
+                Some(error) => {
+                    let trouble = self.judge(error);
+                    if matches!(trouble, Trouble::Moved(_)) {
+                        self.places.forget(part, Some(&server));
+                    }
+                    Err(trouble)
+                }
             },
             Ok(Err(error)) if error.kind() == redis::ErrorKind::Io || error.is_connection_dropped() => {
                 self.drop_lane(lane, number).await;
-                self.places.forget(part);
+                self.places.forget(part, Some(&server));
                 Err(Trouble::Lost(StoreError::Unreachable(Arc::new(error))))
             }
             Ok(Err(error)) => Err(Trouble::Refused(error)),
             Err(_late) => {
                 // Behind this one nothing is answered either: the next call finds out on a connection of its own.
                 self.drop_lane(lane, number).await;
-                self.places.forget(part);
+                self.places.forget(part, Some(&server));
                 Err(Trouble::Lost(StoreError::Timeout))
             }
         }
@@ -310,21 +315,28 @@ impl Link {
 
     /// A part may be elsewhere by now: the next call asks.
     pub(super) fn forget_place(&self, part: Part) {
-        self.places.forget(part);
+        self.places.forget(part, None);
     }
 
     /// The server that has a part.
     pub(super) async fn place(&self, part: Part, deadline: Instant) -> Result<Origin, RedisError> {
-        self.places.find(part, &self.others(), deadline).await
+        let Found { place, asked } = self.places.find(part, deadline).await?;
+        if asked {
+            self.let_go();
+        }
+        Ok(place)
     }
 
     /// Asks again where everything is. Returns whether something has moved.
     pub(super) async fn relocate(&self) -> Result<bool, RedisError> {
-        self.places.refresh(&self.others()).await
+        let moved = self.places.refresh().await?;
+        self.let_go();
+        Ok(moved)
     }
 
-    fn others(&self) -> Vec<Origin> {
-        lock(&self.servers).keys().cloned().collect()
+    /// Closes connections to servers that have nothing any more, each once it has answered all it was asked.
+    fn let_go(&self) {
+        lock(&self.servers).retain(|server, _| self.places.are_at(server));
     }
 }
 
@@ -381,3 +393,6 @@ impl Script {
         (call("EVALSHA", &self.hash), call("EVAL", self.code))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! The link against real servers, and against made-up ones where a real one cannot be brought to do it.
+
+use std::sync::atomic::AtomicBool;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::config::Topology;
+use crate::session::store::redis::tests::{Server, config};
+
+/// What a made-up server does about a command.
+enum Reply {
+    Say(String),
+    Later(Duration, String),
+    Nothing,
+    Close,
+}
+
+fn say(text: impl Into<String>) -> Reply {
+    Reply::Say(text.into())
+}
+
+/// A server made up of answers to commands; it is told which connection it is, from 0 on.
+struct Fake {
+    port: u16,
+    accepted: Arc<AtomicUsize>,
+    _serving: JoinSet<()>,
+}
+
+impl Fake {
+    async fn start(answer: impl Fn(usize, &[String]) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let (count, answer) = (accepted.clone(), Arc::new(answer));
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (number, answer) = (count.fetch_add(1, Ordering::Relaxed), answer.clone());
+                connections.spawn(async move {
+                    // The other side goes away when it likes.
+                    let _ = serve(stream, |words| answer(number, words)).await;
+                });
+            }
+        });
+        Self { port, accepted, _serving: serving }
+    }
+
+    fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+}
+
+async fn serve(stream: TcpStream, answer: impl Fn(&[String]) -> Reply) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut count = String::new();
+        if stream.read_line(&mut count).await? == 0 {
+            return Ok(());
+        }
+        let mut words = Vec::new();
+        for _ in 0..count[1..].trim().parse().unwrap() {
+            let mut length = String::new();
+            stream.read_line(&mut length).await?;
+            let mut word = vec![0; length[1..].trim().parse::<usize>().unwrap() + 2];
+            stream.read_exact(&mut word).await?;
+            words.push(String::from_utf8_lossy(&word[..word.len() - 2]).into_owned());
+        }
+        match answer(&words) {
+            Reply::Say(text) => stream.write_all(text.as_bytes()).await?,
+            Reply::Later(pause, text) => {
+                tokio::time::sleep(pause).await;
+                stream.write_all(text.as_bytes()).await?;
+            }
+            Reply::Nothing => {}
+            Reply::Close => return Ok(()),
+        }
+    }
+}
+
+/// What every server answers when a connection is made.
+fn greeting(words: &[String]) -> Option<Reply> {
+    match words[0].as_str() {
+        "CLIENT" | "SELECT" => Some(say("+OK\r\n")),
+        "HELLO" => Some(say("*2\r\n$4\r\nrole\r\n$6\r\nmaster\r\n")),
+        _ => None,
+    }
+}
+
+fn local(port: u16) -> Origin {
+    Origin { host: "127.0.0.1".into(), port }
+}
+
+/// A sentinel's word that the primary is at this port.
+fn primary_at(port: u16) -> String {
+    format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n", port.to_string().len())
+}
+
+/// A cluster's map: all slots at this port.
+fn all_slots_at(port: u16) -> String {
+    format!("*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:{port}\r\n")
+}
+
+fn link(topology: Topology, ports: &[u16]) -> Link {
+    let servers = ports.iter().copied().map(local).collect();
+    Link::new(&Redis { topology, servers, ..config(0) }).unwrap()
+}
+
+fn sentinel(ports: &[u16]) -> Link {
+    link(Topology::Sentinel { primary: "main".into() }, ports)
+}
+
+fn part() -> Part {
+    Part::from_index(3).unwrap()
+}
+
+fn pipe(commands: &[&[&str]]) -> Pipeline {
+    let mut pipe = redis::pipe();
+    for words in commands {
+        let mut cmd = redis::cmd(words[0]);
+        cmd.arg(&words[1..]);
+        pipe.add_command(cmd);
+    }
+    pipe
+}
+
+fn within(millis: u64) -> Instant {
+    Instant::now() + Duration::from_millis(millis)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_asks_for_all_who_do_not_know_the_place() {
+    let told = Fake::start(|_, words| {
+        greeting(words).unwrap_or_else(|| Reply::Later(Duration::from_millis(100), primary_at(7000)))
+    })
+    .await;
+    let link = Arc::new(sentinel(&[told.port]));
+    let mut asking = JoinSet::new();
+    for _ in 0..50 {
+        let link = link.clone();
+        asking.spawn(async move { link.place(part(), within(2000)).await.unwrap() });
+    }
+    assert_eq!(asking.join_all().await, vec![local(7000); 50]);
+    assert_eq!(told.accepted(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sentinel_that_fails_is_left_alone_for_a_moment_and_nobody_waits_past_the_deadline() {
+    let broken = Fake::start(|_, _| Reply::Close).await;
+    let link_to_broken = Arc::new(sentinel(&[broken.port]));
+    let until = within(300);
+    let mut asking = JoinSet::new();
+    for _ in 0..20 {
+        let link = link_to_broken.clone();
+        asking.spawn(async move {
+            while Instant::now() < until {
+                link.place(part(), until).await.unwrap_err();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+    }
+    asking.join_all().await;
+    assert!(broken.accepted() <= 8, "{} connections", broken.accepted());
+
+    let silent = Fake::start(|_, _| Reply::Nothing).await;
+    let link = Arc::new(sentinel(&[silent.port]));
+    let begun = Instant::now();
+    let mut asking = JoinSet::new();
+    for _ in 0..20 {
+        let link = link.clone();
+        asking.spawn(async move { link.call(part(), &pipe(&[&["PING"]]), None, within(200)).await.unwrap_err() });
+    }
+    asking.join_all().await;
+    assert!(begun.elapsed() < Duration::from_millis(300), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_slots_does_not_speak_for_the_cluster() {
+    let lonely = Server::start_with(&["--cluster-enabled", "yes"]);
+    let whole = Server::start_with(&["--cluster-enabled", "yes"]);
+    whole.tell(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    let link = link(Topology::Cluster, &[lonely.port, whole.port]);
+    let key = String::from_utf8(link.keys().meta(part())).unwrap();
+    let answer = link.call(part(), &pipe(&[&["SET", &key, "x"]]), None, within(3000)).await;
+    assert_eq!(answer.unwrap(), [Value::Okay]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_move_the_seeds_are_asked_rather_than_what_was_left_and_that_is_let_go() {
+    let (moved, new) = (Arc::new(AtomicBool::new(false)), Server::start());
+    let new_port = new.port;
+    let left = Fake::start({
+        let moved = moved.clone();
+        move |_, words| {
+            greeting(words).unwrap_or_else(|| match (words[0].as_str(), moved.load(Ordering::Relaxed)) {
+                // It has not heard that others have forgotten it.
+                ("CLUSTER", _) => say(all_slots_at(1)),
+                (_, false) => say("+PONG\r\n"),
+                (_, true) => say(format!("-MOVED 1 127.0.0.1:{new_port}\r\n")),
+            })
+        }
+    })
+    .await;
+    let left_port = left.port;
+    let seed = Fake::start({
+        let moved = moved.clone();
+        move |_, words| {
+            let port = if moved.load(Ordering::Relaxed) { new_port } else { left_port };
+            greeting(words).unwrap_or_else(|| say(all_slots_at(port)))
+        }
+    })
+    .await;
+    let link = link(Topology::Cluster, &[seed.port]);
+    let ping = pipe(&[&["PING"]]);
+    let pong = [Value::SimpleString("PONG".into())];
+    assert_eq!(link.call(part(), &ping, None, within(1000)).await.unwrap(), pong);
+    moved.store(true, Ordering::Relaxed);
+    assert_eq!(link.call(part(), &ping, None, within(1000)).await.unwrap(), pong);
+    assert_eq!(lock(&link.servers).keys().collect::<Vec<_>>(), [&local(new_port)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seed_with_an_old_map_does_not_hold_up_a_move() {
+    let new = Server::start();
+    let (new_port, old) = (
+        new.port,
+        Fake::start(|_, words| greeting(words).unwrap_or_else(|| say("-CLUSTERDOWN The cluster is down\r\n"))).await,
+    );
+    let old_port = old.port;
+    let [stale, fresh] = [old_port, new_port]
+        .map(|port| Fake::start(move |_, words| greeting(words).unwrap_or_else(|| say(all_slots_at(port)))));
+    let (stale, fresh) = (stale.await, fresh.await);
+    let link = link(Topology::Cluster, &[stale.port, fresh.port]);
+    let answer = link.call(part(), &pipe(&[&["PING"]]), None, within(1000)).await;
+    assert_eq!(answer.unwrap(), [Value::SimpleString("PONG".into())]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_ends_at_its_deadline_when_nobody_answers_the_tls_hello() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = config(listener.local_addr().unwrap().port());
+    let link = Link::new(&Redis { tls: true, ..silent }).unwrap();
+    let begun = Instant::now();
+    link.call(part(), &pipe(&[&["PING"]]), None, within(300)).await.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
+}
