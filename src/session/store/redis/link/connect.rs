@@ -1,11 +1,12 @@
 //! New connections, to servers and to sentinels.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, RedisError,
-    TlsCertificates,
+    TlsCertificates, Value,
 };
 
 use crate::config::{Origin, Redis, Topology};
@@ -40,6 +41,22 @@ impl Connector {
         server: &Origin,
         timeout: Option<Duration>,
     ) -> Result<MultiplexedConnection, RedisError> {
+        let connecting = async {
+            let mut connection = self.as_user(server, timeout).await?;
+            if matches!(self.config.topology, Topology::Sentinel { .. }) {
+                must_be_primary(&mut connection).await?;
+            }
+            Ok(connection)
+        };
+        match timeout {
+            None => connecting.await,
+            Some(timeout) => {
+                tokio::time::timeout(timeout, connecting).await.unwrap_or_else(|_late| Err(timed_out("connecting")))
+            }
+        }
+    }
+
+    async fn as_user(&self, server: &Origin, timeout: Option<Duration>) -> Result<MultiplexedConnection, RedisError> {
         let Redis { database, username, password, topology, .. } = &self.config;
         let database = if *topology == Topology::Cluster { 0 } else { *database };
         let mut user = RedisConnectionInfo::default().set_db(database.into());
@@ -87,6 +104,19 @@ impl Connector {
                 tokio::time::timeout(timeout, connecting).await.unwrap_or_else(|_late| Err(timed_out("connecting")))
             }
         }
+    }
+}
+
+/// A sentinel that was cut off names a primary that is a replica by now: what is read there may be old.
+///
+/// `HELLO` tells the role to every user; `ROLE` needs a permission that a user of sessions has not.
+async fn must_be_primary(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    let facts: HashMap<String, Value> = redis::cmd("HELLO").query_async(connection).await?;
+    match facts.get("role") {
+        Some(Value::BulkString(role)) if role != b"master" => {
+            Err(RedisError::from((redis::ErrorKind::Client, "the server is a replica")))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -240,6 +240,23 @@ async fn a_seed_with_an_old_map_does_not_hold_up_a_move() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sentinel_that_names_a_replica_is_not_believed() {
+    let primary = Server::start();
+    let replica = Server::start_with(&["--replicaof", "127.0.0.1", &primary.port.to_string()]);
+    let [stale, fresh] = [replica.port, primary.port]
+        .map(|port| Fake::start(move |_, words| greeting(words).unwrap_or_else(|| say(primary_at(port)))));
+    let (stale, fresh) = (stale.await, fresh.await);
+    let link = sentinel(&[stale.port, fresh.port]);
+    let answer = link.call(part(), &pipe(&[&["ROLE"]]), None, within(1000)).await.unwrap();
+    let [Value::Array(role)] = answer.as_slice() else { panic!("{answer:?}") };
+    assert_eq!(role[0], Value::BulkString(b"master".to_vec()));
+    // The stale one is not asked again as long as the other answers.
+    let before = stale.accepted();
+    assert!(!link.relocate().await.unwrap());
+    assert_eq!(stale.accepted(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_ends_at_its_deadline_when_nobody_answers_the_tls_hello() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = config(listener.local_addr().unwrap().port());
