@@ -244,10 +244,14 @@ impl Link {
                 Some(server) => Trouble::Ask(server),
                 None => Trouble::Refused(told),
             },
-            Some(ServerErrorKind::ClusterDown | ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => {
-                Trouble::Moved(told)
-            }
-            Some(ServerErrorKind::TryAgain | ServerErrorKind::BusyLoading) => Trouble::NotDone(told),
+            // One that loads was started again, and may have been replaced meanwhile.
+            Some(
+                ServerErrorKind::ClusterDown
+                | ServerErrorKind::ReadOnly
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::BusyLoading,
+            ) => Trouble::Moved(told),
+            Some(ServerErrorKind::TryAgain) => Trouble::NotDone(told),
             // A script of somebody else runs for long; or there are too few replicas for the server's own rule.
             _ if matches!(error.code(), "BUSY" | "NOREPLICAS") => Trouble::NotDone(told),
             _ => Trouble::Refused(told),

@@ -257,6 +257,22 @@ async fn a_sentinel_that_names_a_replica_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_loads_may_have_been_replaced() {
+    let new = Server::start();
+    let loading = Fake::start(|_, words| {
+        greeting(words).unwrap_or_else(|| say("-LOADING Redis is loading the dataset in memory\r\n"))
+    })
+    .await;
+    let (old_port, new_port) = (loading.port, new.port);
+    let told = Fake::start(move |number, words| {
+        greeting(words).unwrap_or_else(|| say(primary_at(if number == 0 { old_port } else { new_port })))
+    })
+    .await;
+    let answer = sentinel(&[told.port]).call(part(), &pipe(&[&["PING"]]), None, within(1000)).await;
+    assert_eq!(answer.unwrap(), [Value::SimpleString("PONG".into())]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_ends_at_its_deadline_when_nobody_answers_the_tls_hello() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = config(listener.local_addr().unwrap().port());
