@@ -2,9 +2,10 @@
 //!
 //! The library's connections, not its cluster client: a script and the `WAIT` behind it must go over one connection, a
 //! read that blocks needs one of its own, and what may be sent again after a lost reply is for the caller to know.
-//! `connect` opens connections, `places` finds out which server has what.
+//! `connect` opens connections, a `lane` holds one, `places` finds out which server has what.
 
 mod connect;
+mod lane;
 mod places;
 
 use std::collections::HashMap;
@@ -16,14 +17,13 @@ use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{Cmd, Pipeline, RedisError, ServerError, ServerErrorKind, Value};
 use tokio::time::Instant;
 
-use self::connect::{Connector, timed_out};
+use self::connect::Connector;
+use self::lane::Lane;
 use self::places::{Found, Places};
 use super::keys::{Keys, Part};
 use crate::config::{Origin, Redis};
 use crate::session::store::StoreError;
 
-/// After a failed try to connect nobody tries again for so long.
-const CONNECT_COOLDOWN: Duration = Duration::from_millis(50);
 /// Between two tries of a call whose server is not ready.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// Connections to each server when every write waits for replicas: one that waits holds up what comes behind it.
@@ -60,14 +60,7 @@ enum Trouble {
     Refused(RedisError),
 }
 
-/// One connection or none, and when the last try to make one failed.
-#[derive(Default)]
-struct Lane {
-    open: Option<(usize, MultiplexedConnection)>,
-    failed: Option<(Instant, RedisError)>,
-}
-
-type Lanes = Arc<[tokio::sync::Mutex<Lane>]>;
+type Lanes = Arc<[Lane]>;
 
 /// The connections of a gateway to its store.
 pub(super) struct Link {
@@ -75,8 +68,6 @@ pub(super) struct Link {
     keys: Keys,
     places: Places,
     servers: Mutex<HashMap<Origin, Lanes>>,
-    /// Names connections, so that a broken one is dropped once.
-    opened: AtomicUsize,
     next_lane: AtomicUsize,
     /// Why the store could not be reached last; `None` while it can.
     trouble: Mutex<Option<StoreError>>,
@@ -92,7 +83,6 @@ impl Link {
             places: Places::new(connector.clone()),
             connector,
             servers: Mutex::default(),
-            opened: AtomicUsize::new(0),
             next_lane: AtomicUsize::new(0),
             trouble: Mutex::default(),
         })
@@ -186,8 +176,8 @@ impl Link {
         };
         let lanes = self.lanes(&server);
         let lane = &lanes[self.next_lane.fetch_add(1, Ordering::Relaxed) % lanes.len()];
-        let (number, mut connection) = match self.connect_lane(lane, &server, deadline).await {
-            Ok(connection) => connection,
+        let mut open = match lane.open(&self.connector, &server, deadline).await {
+            Ok(open) => open,
             // It may have gone for good, and the part with it.
             Err(error) => {
                 self.places.forget(part, Some(&server));
@@ -201,14 +191,16 @@ impl Link {
                 pipe.add_command(cmd.clone());
             }
             let count = pipe.len();
-            tokio::time::timeout_at(deadline, connection.req_packed_commands(&pipe, 0, count)).await.map(|answer| {
-                answer.map(|mut values| {
-                    values.remove(0);
-                    values
-                })
-            })
+            tokio::time::timeout_at(deadline, open.connection.req_packed_commands(&pipe, 0, count)).await.map(
+                |answer| {
+                    answer.map(|mut values| {
+                        values.remove(0);
+                        values
+                    })
+                },
+            )
         } else {
-            tokio::time::timeout_at(deadline, connection.req_packed_commands(pipeline, 0, pipeline.len())).await
+            tokio::time::timeout_at(deadline, open.connection.req_packed_commands(pipeline, 0, pipeline.len())).await
         };
         match answered {
             Ok(Ok(values)) => match values.iter().find_map(server_error) {
@@ -222,14 +214,14 @@ impl Link {
                 }
             },
             Ok(Err(error)) if error.kind() == redis::ErrorKind::Io || error.is_connection_dropped() => {
-                self.drop_lane(lane, number).await;
+                lane.drop_broken(&open);
                 self.places.forget(part, Some(&server));
                 Err(Trouble::Lost(StoreError::Unreachable(Arc::new(error))))
             }
             Ok(Err(error)) => Err(Trouble::Refused(error)),
             Err(_late) => {
                 // Behind this one nothing is answered either: the next call finds out on a connection of its own.
-                self.drop_lane(lane, number).await;
+                lane.drop_broken(&open);
                 self.places.forget(part, Some(&server));
                 Err(Trouble::Lost(StoreError::Timeout))
             }
@@ -262,45 +254,6 @@ impl Link {
         let count = if self.config().replicas > 0 { WAITING_LANES } else { 1 };
         let lanes = || std::iter::repeat_with(Default::default).take(count).collect();
         lock(&self.servers).entry(server.clone()).or_insert_with(lanes).clone()
-    }
-
-    async fn connect_lane(
-        &self,
-        lane: &tokio::sync::Mutex<Lane>,
-        server: &Origin,
-        deadline: Instant,
-    ) -> Result<(usize, MultiplexedConnection), RedisError> {
-        let connect = async {
-            let mut lane = lane.lock().await;
-            if let Some(open) = &lane.open {
-                return Ok(open.clone());
-            }
-            if let Some((at, error)) = &lane.failed
-                && at.elapsed() < CONNECT_COOLDOWN
-            {
-                return Err(error.clone());
-            }
-            // So long at most also when the caller has more time: others wait for the lane.
-            match self.connect(server, Some(self.config().timeout)).await {
-                Ok(connection) => {
-                    let open = (self.opened.fetch_add(1, Ordering::Relaxed), connection);
-                    *lane = Lane { open: Some(open.clone()), failed: None };
-                    Ok(open)
-                }
-                Err(error) => {
-                    lane.failed = Some((Instant::now(), error.clone()));
-                    Err(error)
-                }
-            }
-        };
-        tokio::time::timeout_at(deadline, connect).await.unwrap_or_else(|_late| Err(timed_out("connecting")))
-    }
-
-    async fn drop_lane(&self, lane: &tokio::sync::Mutex<Lane>, number: usize) {
-        let mut lane = lane.lock().await;
-        if lane.open.as_ref().is_some_and(|(open, _)| *open == number) {
-            lane.open = None;
-        }
     }
 
     /// A new connection to a server, its answers awaited without a deadline of its own.
