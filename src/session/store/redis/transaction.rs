@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::super::draft::{Draft, Rows, TABLES, Table, Written};
 use super::super::{StoreError, record};
 use super::keys::Part;
-use super::link::{CallError, Link, Script};
+use super::link::{self, CallError, Link, Script};
 use crate::clock::UnixTime;
 use crate::ids::SessionId;
 use crate::revocation::Revocation;
@@ -293,7 +293,7 @@ impl Transactions {
                 }
                 Err(CallError::Failed(error)) => return Err(error),
                 Err(CallError::Unknown(error)) => {
-                    if Instant::now() >= deadline {
+                    if !link::pause(deadline).await {
                         return Err(error);
                     }
                     wanted = fetched.reads();
@@ -341,7 +341,7 @@ impl Transactions {
         loop {
             match self.link.call(part, &call, Some(&fallback), deadline).await {
                 Ok(mut values) => return values.pop().ok_or(UNREADABLE),
-                Err(CallError::Unknown(_)) if Instant::now() < deadline => {}
+                Err(CallError::Unknown(_)) if link::pause(deadline).await => {}
                 Err(error) => return Err(error.into()),
             }
         }

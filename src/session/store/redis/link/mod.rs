@@ -24,7 +24,7 @@ use super::keys::{Keys, Part};
 use crate::config::{Origin, Redis};
 use crate::session::store::StoreError;
 
-/// Between two tries of a call whose server is not ready.
+/// Between two tries of a call.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// Connections to each server when every write waits for replicas: one that waits holds up what comes behind it.
 const WAITING_LANES: usize = 8;
@@ -139,10 +139,9 @@ impl Link {
             };
             let error = StoreError::Unreachable(Arc::new(error));
             *lock(&self.trouble) = Some(error.clone());
-            if Instant::now() + RETRY_PAUSE >= deadline {
+            if !pause(deadline).await {
                 return Err(CallError::Failed(error));
             }
-            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
@@ -156,7 +155,7 @@ impl Link {
         loop {
             match self.call(part, pipeline, None, deadline).await {
                 Ok(values) => return Ok(values),
-                Err(CallError::Unknown(_)) if Instant::now() < deadline => {}
+                Err(CallError::Unknown(_)) if pause(deadline).await => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -295,6 +294,17 @@ impl Link {
     fn let_go(&self) {
         lock(&self.servers).retain(|server, _| self.places.are_at(server));
     }
+}
+
+/// Waits a moment before the next try, so that a server which fails at once is not asked without end. `false`, and at
+/// once: no time is left for another.
+pub(super) async fn pause(deadline: Instant) -> bool {
+    let next = Instant::now() + RETRY_PAUSE;
+    let in_time = next < deadline;
+    if in_time {
+        tokio::time::sleep_until(next).await;
+    }
+    in_time
 }
 
 /// A lock that is never held while something can fail.

@@ -8,7 +8,9 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::config::Topology;
-use crate::session::store::redis::tests::{Server, config};
+use crate::revocation::{EndReason, Revocation};
+use crate::session::store::redis::tests::{Server, config, policy};
+use crate::session::store::redis::transaction::{RowLife, Transactions};
 
 /// What a made-up server does about a command.
 enum Reply {
@@ -270,6 +272,52 @@ async fn a_server_that_loads_may_have_been_replaced() {
     .await;
     let answer = sentinel(&[told.port]).call(part(), &pipe(&[&["PING"]]), None, within(1000)).await;
     assert_eq!(answer.unwrap(), [Value::SimpleString("PONG".into())]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_closes_every_connection_is_not_hammered() {
+    let read = redis::Script::new(include_str!("../scripts/read.lua")).get_hash().to_owned();
+    let commits = Arc::new(AtomicUsize::new(0));
+    let closing = Fake::start({
+        let commits = commits.clone();
+        move |_, words| {
+            greeting(words).unwrap_or_else(|| {
+                if words.get(1) != Some(&read) {
+                    commits.fetch_add(1, Ordering::Relaxed);
+                    return Reply::Close;
+                }
+                // The time, no rows, as many revocations as were asked for, no users.
+                let keys: usize = words[2].parse().unwrap();
+                let asked: usize = words[3 + keys].parse().unwrap();
+                say(format!("*4\r\n:1\r\n*0\r\n*{asked}\r\n{}*0\r\n", "$-1\r\n".repeat(asked)))
+            })
+        }
+    })
+    .await;
+    let config = Redis { timeout: Duration::from_millis(400), ..config(closing.port) };
+    let link = Arc::new(Link::new(&config).unwrap());
+    let most = 400 / 20 + 2;
+
+    let begun = Instant::now();
+    link.call_again(part(), &pipe(&[&["PING"]]), within(400)).await.unwrap_err();
+    assert!(closing.accepted() <= most, "{} connections", closing.accepted());
+
+    let transactions = Transactions::new(link.clone(), RowLife::of(&policy()));
+    let before = closing.accepted();
+    transactions.repeat(part(), &Script::new("return 1"), &[], &[], within(400)).await.unwrap_err();
+    assert!(closing.accepted() - before <= most, "{} connections", closing.accepted() - before);
+
+    commits.store(0, Ordering::Relaxed);
+    let revocation = Revocation::Session {
+        session: crate::session::store::conformance::id(1).into(),
+        reason: EndReason::SignedOut,
+        expires_at: crate::session::store::conformance::at(90_000),
+    };
+    let revoke = |draft: &mut crate::session::store::draft::Draft<'_>| draft.revoke(revocation.clone());
+    assert!(transactions.run(part(), Vec::new(), revoke, |_| ()).await.is_err());
+    let commits = commits.load(Ordering::Relaxed);
+    assert!((2..=most).contains(&commits), "{commits} commits");
+    assert!(begun.elapsed() < Duration::from_millis(3 * 450), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
