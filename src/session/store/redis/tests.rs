@@ -54,6 +54,11 @@ impl Server {
         String::from_utf8_lossy(&told.stdout).into_owned()
     }
 
+    /// Stops or continues it, as `kill` names that.
+    fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
     async fn open(&self) -> RedisStore {
         RedisStore::open(&self.config(), &policy(), Arc::new(Revocations::new())).await.unwrap()
     }
@@ -143,6 +148,47 @@ async fn the_suite_passes_when_every_write_waits_for_a_replica_and_without_one_n
     drop(replica);
     let end = first.update(id(1), end_always(EndReason::SignedOut)).await.unwrap_err();
     assert!(matches!(end, StoreError::NotReplicated), "{end:?}");
+}
+
+/// A primary with a replica that has caught up.
+async fn pair() -> (Server, Server) {
+    let primary = Server::start_with(&["--repl-diskless-sync-delay", "0"]);
+    let replica = Server::start_with(&["--replicaof", "127.0.0.1", &primary.port.to_string()]);
+    soon("the replica is made", || primary.tell(&["INFO", "replication"]).contains("state=online")).await;
+    (primary, replica)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_do_not_stand_behind_writes_that_wait_for_replicas() {
+    let (primary, replica) = pair().await;
+    let config = Redis { replicas: 1, timeout: Duration::from_secs(3), ..primary.config() };
+    let store = Arc::new(RedisStore::open(&config, &policy(), Arc::new(Revocations::new())).await.unwrap());
+    for byte in 1..=16 {
+        store.create(session(byte, "ann", 1), None).await.unwrap();
+    }
+    replica.signal("-STOP");
+    let writes: Vec<_> = (1..=16)
+        .map(|byte| {
+            let store = store.clone();
+            tokio::spawn(async move { store.update(id(byte), end_always(EndReason::SignedOut)).await })
+        })
+        .collect();
+    soon("writes wait on every lane", || {
+        let clients = primary.tell(&["INFO", "clients"]);
+        let waiting =
+            clients.lines().filter_map(|line| line.strip_prefix("blocked_clients:")?.trim().parse::<usize>().ok());
+        // The reader of the feed is one of them.
+        waiting.sum::<usize>() > 8
+    })
+    .await;
+    for _ in 0..16 {
+        let found = tokio::time::timeout(Duration::from_millis(500), store.find(id(1))).await;
+        assert!(found.expect("a read stood behind a write").is_ok());
+    }
+    replica.signal("-CONT");
+    for write in writes {
+        drop(write.await);
+    }
 }
 
 async fn soon(what: &str, mut holds: impl FnMut() -> bool) {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::super::draft::{Draft, Rows, TABLES, Table, Written};
 use super::super::{StoreError, record};
 use super::keys::Part;
-use super::link::{self, CallError, Link, Script};
+use super::link::{self, CallError, Link, Script, Waits};
 use crate::clock::UnixTime;
 use crate::ids::SessionId;
 use crate::revocation::Revocation;
@@ -440,7 +440,8 @@ impl Transactions {
             redis::cmd("WAIT").arg(replicas).arg(left).take()
         });
         let (call, fallback) = self.commit.calls(&names, &words.0, wait.as_ref());
-        let answer = self.link.call(part, &call, Some(&fallback), deadline).await?;
+        let waits = if replicas > 0 { Waits::ForReplicas } else { Waits::No };
+        let answer = self.link.carry_out(part, &call, Some(&fallback), waits, deadline).await?;
         match answer.as_slice() {
             [Value::Int(0), ..] => Ok(Commit::Changed),
             [Value::Int(2), ..] => Err(CallError::Failed(StoreError::Timeout)),

@@ -26,8 +26,16 @@ use crate::session::store::StoreError;
 
 /// Between two tries of a call.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
-/// Connections to each server when every write waits for replicas: one that waits holds up what comes behind it.
+/// Connections to each server for calls that wait for replicas: one that waits holds up what comes behind it.
 const WAITING_LANES: usize = 8;
+
+/// Whether an answer is held back until replicas have what was written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Waits {
+    No,
+    /// A `WAIT` ends the pipeline.
+    ForReplicas,
+}
 
 /// Why a call has no answer.
 #[derive(Debug)]
@@ -60,15 +68,29 @@ enum Trouble {
     Refused(RedisError),
 }
 
-type Lanes = Arc<[Lane]>;
+/// The connections to one server. What waits for nobody does not stand behind what does.
+#[derive(Default)]
+struct Lanes {
+    plain: Lane,
+    waiting: [Lane; WAITING_LANES],
+    next_waiting: AtomicUsize,
+}
+
+impl Lanes {
+    fn lane(&self, waits: Waits) -> &Lane {
+        match waits {
+            Waits::No => &self.plain,
+            Waits::ForReplicas => &self.waiting[self.next_waiting.fetch_add(1, Ordering::Relaxed) % WAITING_LANES],
+        }
+    }
+}
 
 /// The connections of a gateway to its store.
 pub(super) struct Link {
     connector: Arc<Connector>,
     keys: Keys,
     places: Places,
-    servers: Mutex<HashMap<Origin, Lanes>>,
-    next_lane: AtomicUsize,
+    servers: Mutex<HashMap<Origin, Arc<Lanes>>>,
     /// Why the store could not be reached last; `None` while it can.
     trouble: Mutex<Option<StoreError>>,
 }
@@ -83,7 +105,6 @@ impl Link {
             places: Places::new(connector.clone()),
             connector,
             servers: Mutex::default(),
-            next_lane: AtomicUsize::new(0),
             trouble: Mutex::default(),
         })
     }
@@ -110,10 +131,22 @@ impl Link {
         fallback: Option<&Pipeline>,
         deadline: Instant,
     ) -> Result<Vec<Value>, CallError> {
+        self.carry_out(part, pipeline, fallback, Waits::No, deadline).await
+    }
+
+    /// [`call`](Self::call) for a pipeline that may wait for replicas at its end.
+    pub(super) async fn carry_out(
+        &self,
+        part: Part,
+        pipeline: &Pipeline,
+        fallback: Option<&Pipeline>,
+        waits: Waits,
+        deadline: Instant,
+    ) -> Result<Vec<Value>, CallError> {
         let mut asked = None;
         let mut scripted = pipeline;
         loop {
-            let trouble = match self.attempt(part, asked.take(), scripted, deadline).await {
+            let trouble = match self.attempt(part, asked.take(), scripted, waits, deadline).await {
                 Ok(values) => {
                     *lock(&self.trouble) = None;
                     return Ok(values);
@@ -166,6 +199,7 @@ impl Link {
         part: Part,
         asked: Option<Origin>,
         pipeline: &Pipeline,
+        waits: Waits,
         deadline: Instant,
     ) -> Result<Vec<Value>, Trouble> {
         let asking = asked.is_some();
@@ -174,7 +208,7 @@ impl Link {
             None => self.place(part, deadline).await.map_err(Trouble::NotDone)?,
         };
         let lanes = self.lanes(&server);
-        let lane = &lanes[self.next_lane.fetch_add(1, Ordering::Relaxed) % lanes.len()];
+        let lane = lanes.lane(waits);
         let mut open = match lane.open(&self.connector, &server, deadline).await {
             Ok(open) => open,
             // It may have gone for good, and the part with it.
@@ -249,10 +283,8 @@ impl Link {
         }
     }
 
-    fn lanes(&self, server: &Origin) -> Lanes {
-        let count = if self.config().replicas > 0 { WAITING_LANES } else { 1 };
-        let lanes = || std::iter::repeat_with(Default::default).take(count).collect();
-        lock(&self.servers).entry(server.clone()).or_insert_with(lanes).clone()
+    fn lanes(&self, server: &Origin) -> Arc<Lanes> {
+        lock(&self.servers).entry(server.clone()).or_default().clone()
     }
 
     /// A new connection to a server, its answers awaited without a deadline of its own.
