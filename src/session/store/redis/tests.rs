@@ -191,6 +191,35 @@ async fn reads_do_not_stand_behind_writes_that_wait_for_replicas() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_made_but_not_waited_for_is_acknowledged_only_once_replicas_have_it() {
+    let (primary, replica) = pair().await;
+    let config = Redis { replicas: 1, timeout: Duration::from_secs(3), ..primary.config() };
+    let store = Arc::new(RedisStore::open(&config, &policy(), Arc::new(Revocations::new())).await.unwrap());
+    let end = async |byte, meanwhile: &mut dyn FnMut()| {
+        store.create(session(byte, "ann", 1), None).await.unwrap();
+        // The script is answered and the `WAIT` behind it is not.
+        primary.tell(&["ACL", "SETUSER", "default", "-wait"]);
+        let ending = tokio::spawn({
+            let store = store.clone();
+            async move { store.update(id(byte), end_always(EndReason::SignedOut)).await }
+        });
+        let key = store.core.link.keys().session(Part::of_user(&user("ann")), id(byte));
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", primary.port)).unwrap();
+        let mut raw = client.get_multiplexed_async_connection().await.unwrap();
+        while redis::cmd("EXISTS").arg(&key).query_async::<bool>(&mut raw).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        meanwhile();
+        primary.tell(&["ACL", "SETUSER", "default", "+wait"]);
+        ending.await.unwrap()
+    };
+    let updated = end(1, &mut || ()).await.unwrap();
+    assert_eq!(updated.before.map(|row| row.id), Some(id(1)), "it was this call that ended it");
+    let error = end(2, &mut || replica.signal("-STOP")).await.unwrap_err();
+    assert!(matches!(error, StoreError::NotReplicated), "{error:?}");
+}
+
 async fn soon(what: &str, mut holds: impl FnMut() -> bool) {
     let wait = async {
         while !holds() {

@@ -262,26 +262,31 @@ impl Transactions {
             }
             let (asked_at, server_time) = *read_at.get_or_insert((asked_at, server_time));
             // Looked at again each time: what was lost on the way may still arrive.
-            if let Some(attempt) = unknown.take_if(|attempt| attempt.is_in(&fetched)) {
-                publish(&attempt.revoked);
-                return Ok(Outcome::Done(attempt.value));
-            }
-            let attempt = match draft(&mut fetched, &operation) {
-                Ok(attempt) => attempt?,
-                Err(missing) => {
-                    wanted = missing;
-                    continue;
-                }
+            let made = unknown.take_if(|attempt| attempt.is_in(&fetched));
+            let is_made = made.is_some();
+            let attempt = match made {
+                Some(attempt) => attempt,
+                None => match draft(&mut fetched, &operation) {
+                    Ok(attempt) => attempt?,
+                    Err(missing) => {
+                        wanted = missing;
+                        continue;
+                    }
+                },
             };
-            if attempt.is_empty() && self.link.config().replicas == 0 {
-                // A verdict on rows as they are.
+            // Nothing to write: it is made already, or is a verdict on rows as they are. That is an answer, unless
+            // replicas must have those rows too, and nobody has said that they do.
+            let is_written = is_made || attempt.is_empty();
+            if is_written && self.link.config().replicas == 0 {
                 publish(&attempt.revoked);
                 return Ok(Outcome::Done(attempt.value));
             }
             // The last moment to begin, by the server's clock. Its clock was read after ours: this can only be early.
             let left = deadline.saturating_duration_since(asked_at).saturating_sub(WAY_BACK);
             let not_after = server_time.saturating_add(millis(left));
-            match self.commit(part, &fetched, &attempt, not_after, deadline).await {
+            let nothing = Default::default();
+            let written = if is_written { &nothing } else { &attempt.written };
+            match self.commit(part, &fetched, written, not_after, deadline).await {
                 Ok(Commit::Done) => {
                     publish(&attempt.revoked);
                     return Ok(Outcome::Done(attempt.value));
@@ -290,6 +295,9 @@ impl Transactions {
                     races += 1;
                     tokio::time::sleep(backoff(races)).await;
                     wanted = fetched.reads();
+                    if is_made {
+                        unknown = Some(attempt);
+                    }
                 }
                 Err(CallError::Failed(error)) => return Err(error),
                 Err(CallError::Unknown(error)) => {
@@ -400,11 +408,12 @@ impl Transactions {
         u64::try_from(time).map_err(|_negative| UNREADABLE)
     }
 
-    async fn commit<T>(
+    /// Writes what is `written` if everything is as it was `fetched`. Nothing written: a mark, to wait for.
+    async fn commit(
         &self,
         part: Part,
         fetched: &Fetched,
-        attempt: &Attempt<T>,
+        written: &[Written; TABLES.len()],
         not_after: u64,
         deadline: Instant,
     ) -> Result<Commit, CallError> {
@@ -427,7 +436,7 @@ impl Transactions {
             // All members of a range have one length, so no two lists look alike when joined.
             words.text("users").bytes(&from).bytes(&to).bytes(&members.concat());
         }
-        self.writes(attempt, &mut words, &mut rows).map_err(CallError::Failed)?;
+        self.writes(written, &mut words, &mut rows).map_err(CallError::Failed)?;
 
         let keys = self.link.keys();
         let mut names =
@@ -453,9 +462,14 @@ impl Transactions {
         }
     }
 
-    fn writes<T>(&self, attempt: &Attempt<T>, words: &mut Words, rows: &mut RowKeys<'_>) -> Result<(), StoreError> {
-        let [sessions, by_user, revocations, _] = &attempt.written;
-        if attempt.is_empty() {
+    fn writes(
+        &self,
+        written: &[Written; TABLES.len()],
+        words: &mut Words,
+        rows: &mut RowKeys<'_>,
+    ) -> Result<(), StoreError> {
+        let [sessions, by_user, revocations, _] = written;
+        if written.iter().all(Written::is_empty) {
             words.number(1).text("mark");
             return Ok(());
         }

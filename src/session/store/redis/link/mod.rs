@@ -8,6 +8,7 @@ mod connect;
 mod lane;
 mod places;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{Cmd, Pipeline, RedisError, ServerError, ServerErrorKind, Value};
 use tokio::time::Instant;
 
-use self::connect::Connector;
+use self::connect::{Connector, timed_out};
 use self::lane::Lane;
 use self::places::{Found, Places};
 use super::keys::{Keys, Part};
@@ -145,6 +146,7 @@ impl Link {
     ) -> Result<Vec<Value>, CallError> {
         let mut asked = None;
         let mut scripted = pipeline;
+        let mut fallback = fallback;
         loop {
             let trouble = match self.attempt(part, asked.take(), scripted, waits, deadline).await {
                 Ok(values) => {
@@ -156,7 +158,7 @@ impl Link {
             let error = match trouble {
                 Trouble::Refused(error) if is_missing_script(&error) && fallback.is_some() => {
                     // The server has not seen this script since its start: once with its text.
-                    scripted = fallback.unwrap_or(pipeline);
+                    scripted = fallback.take().unwrap_or(pipeline);
                     continue;
                 }
                 Trouble::Refused(error) => return Err(CallError::Failed(StoreError::Refused(Arc::new(error)))),
@@ -217,70 +219,41 @@ impl Link {
                 return Err(Trouble::Moved(error));
             }
         };
-        let answered = if asking {
-            let mut pipe = redis::pipe();
-            pipe.add_command(redis::cmd("ASKING"));
-            for cmd in pipeline.cmd_iter() {
-                pipe.add_command(cmd.clone());
-            }
-            let count = pipe.len();
-            tokio::time::timeout_at(deadline, open.connection.req_packed_commands(&pipe, 0, count)).await.map(
-                |answer| {
-                    answer.map(|mut values| {
-                        values.remove(0);
-                        values
-                    })
-                },
-            )
-        } else {
-            tokio::time::timeout_at(deadline, open.connection.req_packed_commands(pipeline, 0, pipeline.len())).await
-        };
-        match answered {
-            Ok(Ok(values)) => match values.iter().find_map(server_error) {
-                None => Ok(values),
-                Some(error) => {
-                    let trouble = self.judge(error);
-                    if matches!(trouble, Trouble::Moved(_)) {
-                        self.places.forget(part, Some(&server));
-                    }
-                    Err(trouble)
-                }
-            },
-            Ok(Err(error)) if error.kind() == redis::ErrorKind::Io || error.is_connection_dropped() => {
-                lane.drop_broken(&open);
-                self.places.forget(part, Some(&server));
-                Err(Trouble::Lost(StoreError::Unreachable(Arc::new(error))))
-            }
-            Ok(Err(error)) => Err(Trouble::Refused(error)),
-            Err(_late) => {
-                // Behind this one nothing is answered either: the next call finds out on a connection of its own.
-                lane.drop_broken(&open);
-                self.places.forget(part, Some(&server));
-                Err(Trouble::Lost(StoreError::Timeout))
-            }
+        if Instant::now() >= deadline {
+            return Err(Trouble::NotDone(timed_out("connecting")));
         }
+        let sent = if asking { Cow::Owned(asking_each(pipeline)) } else { Cow::Borrowed(pipeline) };
+        let answered =
+            tokio::time::timeout_at(deadline, open.connection.req_packed_commands(&sent, 0, sent.len())).await;
+        let lost = match answered {
+            Ok(Ok(values)) => {
+                let values = if asking { values.into_iter().skip(1).step_by(2).collect() } else { values };
+                return self.look_at(part, &server, values);
+            }
+            // An error of the server is a value. This is one of the connection, and what comes behind it is not to be
+            // trusted.
+            Ok(Err(error)) => StoreError::Unreachable(Arc::new(error)),
+            // Behind this one nothing is answered either: the next call finds out on a connection of its own.
+            Err(_late) => StoreError::Timeout,
+        };
+        lane.drop_broken(&open);
+        self.places.forget(part, Some(&server));
+        Err(Trouble::Lost(lost))
     }
 
-    fn judge(&self, error: &ServerError) -> Trouble {
-        let told = RedisError::from(error.clone());
-        match error.kind() {
-            Some(ServerErrorKind::Moved) => Trouble::Moved(told),
-            Some(ServerErrorKind::Ask) => match told.redirect_node().and_then(|(address, _)| origin(address)) {
-                Some(server) => Trouble::Ask(server),
-                None => Trouble::Refused(told),
-            },
-            // One that loads was started again, and may have been replaced meanwhile.
-            Some(
-                ServerErrorKind::ClusterDown
-                | ServerErrorKind::ReadOnly
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::BusyLoading,
-            ) => Trouble::Moved(told),
-            Some(ServerErrorKind::TryAgain) => Trouble::NotDone(told),
-            // A script of somebody else runs for long; or there are too few replicas for the server's own rule.
-            _ if matches!(error.code(), "BUSY" | "NOREPLICAS") => Trouble::NotDone(told),
-            _ => Trouble::Refused(told),
+    /// Tells an answer from an error. Only an error of the first command says that nothing was carried out: behind an
+    /// answer it leaves open how much of the whole holds.
+    fn look_at(&self, part: Part, server: &Origin, values: Vec<Value>) -> Result<Vec<Value>, Trouble> {
+        let Some(at) = values.iter().position(|value| server_error(value).is_some()) else { return Ok(values) };
+        let Some(error) = server_error(&values[at]) else { return Ok(values) };
+        let trouble = judge(error);
+        if matches!(trouble, Trouble::Moved(_)) {
+            self.places.forget(part, Some(server));
         }
+        if at == 0 {
+            return Err(trouble);
+        }
+        Err(Trouble::Lost(StoreError::Refused(Arc::new(RedisError::from(error.clone())))))
     }
 
     fn lanes(&self, server: &Origin) -> Arc<Lanes> {
@@ -325,6 +298,38 @@ impl Link {
     /// Closes connections to servers that have nothing any more, each once it has answered all it was asked.
     fn let_go(&self) {
         lock(&self.servers).retain(|server, _| self.places.are_at(server));
+    }
+}
+
+/// The same commands for a server that is about to take the slot over. `ASKING` is about one command behind it.
+fn asking_each(pipeline: &Pipeline) -> Pipeline {
+    let mut pipe = redis::pipe();
+    for cmd in pipeline.cmd_iter() {
+        pipe.add_command(redis::cmd("ASKING")).add_command(cmd.clone());
+    }
+    pipe
+}
+
+/// What is to be done about an error of a server.
+fn judge(error: &ServerError) -> Trouble {
+    let told = RedisError::from(error.clone());
+    match error.kind() {
+        Some(ServerErrorKind::Moved) => Trouble::Moved(told),
+        Some(ServerErrorKind::Ask) => match told.redirect_node().and_then(|(address, _)| origin(address)) {
+            Some(server) => Trouble::Ask(server),
+            None => Trouble::Refused(told),
+        },
+        // One that loads was started again, and may have been replaced meanwhile.
+        Some(
+            ServerErrorKind::ClusterDown
+            | ServerErrorKind::ReadOnly
+            | ServerErrorKind::MasterDown
+            | ServerErrorKind::BusyLoading,
+        ) => Trouble::Moved(told),
+        Some(ServerErrorKind::TryAgain) => Trouble::NotDone(told),
+        // A script of somebody else runs for long; or there are too few replicas for the server's own rule.
+        _ if matches!(error.code(), "BUSY" | "NOREPLICAS") => Trouble::NotDone(told),
+        _ => Trouble::Refused(told),
     }
 }
 

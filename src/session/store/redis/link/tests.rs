@@ -352,3 +352,35 @@ async fn a_call_ends_at_its_deadline_when_nobody_answers_the_tls_hello() {
     link.call(part(), &pipe(&[&["PING"]]), None, within(300)).await.unwrap_err();
     assert!(begun.elapsed() < Duration::from_millis(1000), "{:?}", begun.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stands_before_an_error_may_have_been_carried_out() {
+    let server = Server::start();
+    let link = link(Topology::Single, &[server.port]);
+    server.tell(&["SET", "text", "x"]);
+    // The first fails: nothing was done.
+    let first_fails = pipe(&[&["HGET", "text", "x"], &["WAIT", "0", "1"]]);
+    let error = link.call(part(), &first_fails, None, within(1000)).await.unwrap_err();
+    assert!(matches!(error, CallError::Failed(StoreError::Refused(_))), "{error:?}");
+    // So it does when the script is not known: its text is sent.
+    let (call, text) = Script::new("return 7").calls(&[], &[], Some(&redis::cmd("WAIT").arg(0).arg(1).take()));
+    let answer = link.call(part(), &call, Some(&text), within(1000)).await.unwrap();
+    assert_eq!(answer, [Value::Int(7), Value::Int(0)]);
+    // The second fails: the first was done.
+    server.tell(&["ACL", "SETUSER", "default", "-wait"]);
+    let second_fails = pipe(&[&["INCR", "count"], &["WAIT", "0", "1"]]);
+    let error = link.call(part(), &second_fails, None, within(1000)).await.unwrap_err();
+    assert!(matches!(error, CallError::Unknown(StoreError::Refused(_))), "{error:?}");
+    assert_eq!(server.tell(&["GET", "count"]).trim(), "1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unreadable_reply_leaves_it_unknown_and_costs_the_connection() {
+    let server = Fake::start(|number, words| {
+        greeting(words).unwrap_or_else(|| say(if number == 0 { "what?\r\n" } else { "+PONG\r\n" }))
+    })
+    .await;
+    let link = link(Topology::Single, &[server.port]);
+    let answer = link.call_again(part(), &pipe(&[&["PING"]]), within(1000)).await;
+    assert_eq!(answer.unwrap(), [Value::SimpleString("PONG".into())]);
+}
