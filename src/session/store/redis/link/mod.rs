@@ -61,8 +61,8 @@ enum Trouble {
     NotDone(RedisError),
     /// The same, and the part may be elsewhere.
     Moved(RedisError),
-    /// This one command is for another server.
-    Ask(Origin),
+    /// This one call is for another server.
+    Ask(Origin, RedisError),
     /// The connection was lost, or there was no answer in time.
     Lost(StoreError),
     /// No use to try again.
@@ -148,6 +148,7 @@ impl Link {
         let mut scripted = pipeline;
         let mut fallback = fallback;
         loop {
+            let asking = asked.is_some();
             let trouble = match self.attempt(part, asked.take(), scripted, waits, deadline).await {
                 Ok(values) => {
                     *lock(&self.trouble) = None;
@@ -162,7 +163,8 @@ impl Link {
                     continue;
                 }
                 Trouble::Refused(error) => return Err(CallError::Failed(StoreError::Refused(Arc::new(error)))),
-                Trouble::Ask(server) => {
+                // Once: who was asked and sends on does not take the slot over after all.
+                Trouble::Ask(server, _) if !asking => {
                     asked = Some(server);
                     continue;
                 }
@@ -170,7 +172,7 @@ impl Link {
                     *lock(&self.trouble) = Some(error.clone());
                     return Err(CallError::Unknown(error));
                 }
-                Trouble::NotDone(error) | Trouble::Moved(error) => error,
+                Trouble::NotDone(error) | Trouble::Moved(error) | Trouble::Ask(_, error) => error,
             };
             let error = StoreError::Unreachable(Arc::new(error));
             *lock(&self.trouble) = Some(error.clone());
@@ -316,7 +318,7 @@ fn judge(error: &ServerError) -> Trouble {
     match error.kind() {
         Some(ServerErrorKind::Moved) => Trouble::Moved(told),
         Some(ServerErrorKind::Ask) => match told.redirect_node().and_then(|(address, _)| origin(address)) {
-            Some(server) => Trouble::Ask(server),
+            Some(server) => Trouble::Ask(server, told),
             None => Trouble::Refused(told),
         },
         // One that loads was started again, and may have been replaced meanwhile.

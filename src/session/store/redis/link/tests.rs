@@ -58,6 +58,7 @@ impl Fake {
 }
 
 async fn serve(stream: TcpStream, answer: impl Fn(&[String]) -> Reply) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     loop {
         let mut count = String::new();
@@ -383,4 +384,48 @@ async fn an_unreadable_reply_leaves_it_unknown_and_costs_the_connection() {
     let link = link(Topology::Single, &[server.port]);
     let answer = link.call_again(part(), &pipe(&[&["PING"]]), within(1000)).await;
     assert_eq!(answer.unwrap(), [Value::SimpleString("PONG".into())]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_command_of_a_call_goes_to_a_server_that_takes_the_slot_over() {
+    let [from, to] = [(); 2].map(|()| Server::start_with(&["--cluster-enabled", "yes"]));
+    from.tell(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    from.tell(&["CLUSTER", "MEET", "127.0.0.1", &to.port.to_string()]);
+    let id = |of: &Server| of.tell(&["CLUSTER", "MYID"]).trim().to_owned();
+    let (from_id, to_id) = (id(&from), id(&to));
+    let link = link(Topology::Cluster, &[from.port]);
+    let slot = link.keys().slot(part()).to_string();
+    let met = async {
+        while ![&from, &to].iter().all(|node| node.tell(&["CLUSTER", "INFO"]).contains("cluster_state:ok")) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), met).await.expect("the nodes do not meet");
+    to.tell(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
+    from.tell(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
+    let key = String::from_utf8(link.keys().meta(part())).unwrap();
+    let answer = link.call(part(), &pipe(&[&["SET", &key, "x"], &["GET", &key]]), None, within(2000)).await;
+    assert_eq!(answer.unwrap(), [Value::Okay, Value::BulkString(b"x".to_vec())]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_sent_on_and_on_is_not_sent_without_end() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let port = Arc::new(AtomicUsize::new(0));
+    let server = Fake::start({
+        let (calls, port) = (calls.clone(), port.clone());
+        move |_, words| {
+            greeting(words).unwrap_or_else(|| {
+                calls.fetch_add(1, Ordering::Relaxed);
+                say(format!("-ASK 1 127.0.0.1:{}\r\n", port.load(Ordering::Relaxed)))
+            })
+        }
+    })
+    .await;
+    port.store(server.port.into(), Ordering::Relaxed);
+    let link = link(Topology::Single, &[server.port]);
+    link.call(part(), &pipe(&[&["PING"]]), None, within(300)).await.unwrap_err();
+    // One plain and one behind ASKING for each pause.
+    let calls = calls.load(Ordering::Relaxed);
+    assert!(calls <= (300 / 20 + 1) * 3, "{calls} calls");
 }
