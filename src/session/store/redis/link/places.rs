@@ -183,13 +183,19 @@ impl Places {
     /// Goes by `map` from now on. Returns whether something has moved.
     fn take_in(&self, by: Option<usize>, map: Map) -> bool {
         let mut told = lock(&self.told);
-        let moved = told.map.iter().zip(&map).any(|(old, new)| old.is_some() && old != new);
         if let Some(servers) = map.iter().cloned().collect::<Option<Vec<_>>>() {
             told.servers = servers;
             told.servers.sort_unstable_by(|a, b| (&a.host, a.port).cmp(&(&b.host, b.port)));
             told.servers.dedup();
         }
-        told.map = map;
+        let mut moved = false;
+        for (place, new) in told.map.iter_mut().zip(map) {
+            // A gap in the answer is no news.
+            if new.is_some() && *place != new {
+                moved |= place.is_some();
+                *place = new;
+            }
+        }
         told.by = by;
         if let Some(by) = by {
             told.first = by;
