@@ -429,3 +429,20 @@ async fn a_call_sent_on_and_on_is_not_sent_without_end() {
     let calls = calls.load(Ordering::Relaxed);
     assert!(calls <= (300 / 20 + 1) * 3, "{calls} calls");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_with_gaps_takes_no_known_place_away() {
+    let seed = Fake::start(|number, words| {
+        greeting(words).unwrap_or_else(|| match number {
+            0 => say(all_slots_at(7000)),
+            // The first quarter of the slots, and that elsewhere.
+            _ => say("*1\r\n*3\r\n:0\r\n:4095\r\n*2\r\n$9\r\n127.0.0.1\r\n:7001\r\n"),
+        })
+    })
+    .await;
+    let link = link(Topology::Cluster, &[seed.port]);
+    assert_eq!(link.place(part(), within(1000)).await.unwrap(), local(7000));
+    assert!(link.relocate().await.unwrap());
+    let places = Part::all().map(|part| link.known_place(part).unwrap().port).collect::<Vec<_>>();
+    assert_eq!(places, [[7001; 4].as_slice(), &[7000; 12]].concat());
+}
