@@ -112,6 +112,15 @@ pub enum Revocation {
     },
 }
 
+impl Revocation {
+    /// When no token can need it any more.
+    pub fn expires_at(&self) -> UnixTime {
+        match self {
+            Self::Session { expires_at, .. } | Self::User { expires_at, .. } => *expires_at,
+        }
+    }
+}
+
 /// All that is refused of one user: the exact union of every [`Revocation::User`] of that user.
 ///
 /// A token is refused when `iat <= all_until`, or when `iat <= issued_until` and its session is not `except`. Sets of

@@ -101,7 +101,7 @@ impl Sessions {
 
     fn end_when_timed_out(&self, now: UnixTime) -> Decide {
         let (policy, activity) = (self.policy.clone(), self.activity.clone());
-        Box::new(move |row| {
+        Box::new(move |row, _| {
             let reason = row.and_then(|row| {
                 rules::timed_out(row, rules::last_seen(row, activity.last(&row.id), &policy), now, &policy)
             });

@@ -118,6 +118,9 @@ pub struct Refresh {
     pub counter: u64,
     /// When the request came.
     pub now: UnixTime,
+    /// The same moment by the clock that `rotated_at` goes by. Of a shared store that is its own: gateways whose clocks
+    /// differ by more than the grace period would take each other's retries for a theft.
+    pub clock: UnixTime,
     /// `iat` of the access token that would be minted: `now`, or later when the user's tokens of that second are
     /// refused.
     pub issued_at: UnixTime,
@@ -137,7 +140,7 @@ pub struct Refresh {
 /// is therefore written when its token is of a later second than those recorded, and only then: racing tabs of one
 /// second cost one write between them.
 pub fn refresh(row: &Session, refresh: &Refresh, policy: &SessionPolicy) -> Change {
-    let Refresh { counter, now, issued_at, refresh_key, seen } = *refresh;
+    let Refresh { counter, now, clock, issued_at, refresh_key, seen } = *refresh;
     if let Some(reason) = timed_out(row, seen, now, policy) {
         return Change::End(reason);
     }
@@ -147,10 +150,10 @@ pub fn refresh(row: &Session, refresh: &Refresh, policy: &SessionPolicy) -> Chan
         let Some(next) = row.counter.checked_add(1) else {
             return Change::End(EndReason::RefreshReused);
         };
-        return Change::Put(Session { counter: next, rotated_at: now, refresh_key, ..minted });
+        return Change::Put(Session { counter: next, rotated_at: clock, refresh_key, ..minted });
     }
     // The distance in either direction: a clock set back must not widen the window for a stolen token.
-    let in_grace = distance(now, row.rotated_at) <= policy.refresh_grace;
+    let in_grace = distance(clock, row.rotated_at) <= policy.refresh_grace;
     if counter.checked_add(1) == Some(row.counter) && in_grace {
         // Neither counter, time of rotation nor key move: the successor is the very text of the first answer, and the
         // window is not prolonged.

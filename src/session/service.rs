@@ -112,7 +112,7 @@ impl Sessions {
         if accepted > issued_at {
             let policy = self.policy.clone();
             let expires_at = rules::access_expiry(session.created_at, accepted, &policy);
-            let redate = move |row: Option<&Session>| {
+            let redate = move |row: Option<&Session>, _| {
                 row.map_or(Change::Keep, |row| Change::Put(row.clone().with_access_token(accepted, expires_at)))
             };
             // Without a row it was ended after it began: the pair says so at its first use.
@@ -142,13 +142,19 @@ impl Sessions {
                 (self.policy.clone(), self.revocations.clone(), self.activity.clone());
             let refresh_key = self.refresh_keys.current();
             let recorded = issued_at.clone();
-            move |row: Option<&Session>| {
+            move |row: Option<&Session>, shared_clock: Option<UnixTime>| {
                 let Some(row) = row else { return Change::Keep };
+                // A row whose tokens are all refused has ended, whatever it says of itself: a shared store that lost its
+                // last writes has it back, and a successor would be dated behind the end and free again.
+                if let Some(reason) = revocations.check(&id.into(), &row.user, row.access_issued_at) {
+                    return Change::End(reason);
+                }
                 let issued_at = first_accepted(&revocations, &row.user, id, now);
                 recorded.store(issued_at.as_secs(), Ordering::Release);
                 // Memory is asked when the row is read, so that no request noted meanwhile is overlooked.
                 let seen = rules::last_seen(row, activity.last(&id), &policy);
-                let refresh = Refresh { counter: presented.counter, now, issued_at, refresh_key, seen };
+                let clock = shared_clock.unwrap_or(now);
+                let refresh = Refresh { counter: presented.counter, now, clock, issued_at, refresh_key, seen };
                 let verdict = rules::refresh(row, &refresh, &policy);
                 let idle = verdict == Change::End(EndReason::SessionIdle);
                 unsure.store(idle && !settled, Ordering::Release);
@@ -216,7 +222,7 @@ impl Sessions {
     /// # Errors
     /// The store could not be asked; whether the session has ended is unknown.
     pub async fn end(&self, id: SessionId, reason: EndReason, now: UnixTime) -> Result<bool, StoreError> {
-        let end = move |row: Option<&Session>| row.map_or(Change::Keep, |_| Change::End(reason));
+        let end = move |row: Option<&Session>, _| row.map_or(Change::Keep, |_| Change::End(reason));
         let Updated { before, ended, .. } = self.store.update(id, Box::new(end)).await?;
         self.activity.forget(&id);
         if before.is_some() {

@@ -9,7 +9,7 @@ use super::activity::Activity;
 use super::store::Fault;
 use super::*;
 use crate::clock::LEEWAY;
-use crate::revocation::Revocations;
+use crate::revocation::{Revocation, Revocations};
 use crate::token::signing::SigningKeys;
 
 fn at(millis: u64) -> UnixTime {
@@ -528,4 +528,24 @@ async fn sessions_insist_on_the_stores_own_revocations() {
     let signing = Arc::new(SigningKeys::open_managed(&f.dir.path().join("keys"), at(0)).unwrap());
     let refresh_keys = Arc::new(RefreshKeys::open_managed(f.dir.path(), at(0)).unwrap());
     Sessions::new(policy(), f.store.clone(), signing, refresh_keys, Arc::new(Revocations::new()));
+}
+
+#[tokio::test]
+async fn a_row_whose_tokens_are_all_refused_buys_nothing() {
+    let f = Fixture::new(policy());
+    let pair = f.sessions.sign_in(new_session("ann"), at(0)).await.unwrap();
+    let other = f.sessions.sign_in(new_session("eve"), at(0)).await.unwrap();
+    // As when a shared store loses the end of all of ann's sessions and memory does not.
+    let end = Revocation::User {
+        user: user("ann"),
+        issued_until: at(5_000),
+        except: None,
+        reason: EndReason::SecurityAction,
+        expires_at: at(9_000_000),
+    };
+    f.sessions.revocations().insert(&end);
+    let reason = ended(f.sessions.refresh(&pair.refresh_token, at(60_000)).await);
+    assert_eq!(reason, EndReason::SecurityAction);
+    assert_eq!(f.sessions.find(&pair.session).await.unwrap(), None);
+    f.sessions.refresh(&other.refresh_token, at(60_000)).await.unwrap();
 }

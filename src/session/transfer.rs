@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 
 use super::Session;
 use super::store::{Change, SessionStore, StoreError};
+use crate::clock::UnixTime;
 
 /// Rows that are read at once, and operations of the target under way at once.
 const CHUNK: usize = 512;
@@ -91,7 +92,7 @@ async fn put(to: &dyn SessionStore, session: Session) -> Result<bool, StoreError
         return Err(StoreError::Corrupt("another session with the same id"));
     }
     // The counter of a session never goes back, or its last refresh token would buy a second successor.
-    let further = move |row: Option<&Session>| match row {
+    let further = move |row: Option<&Session>, _: Option<UnixTime>| match row {
         Some(row) if (session.counter, session.access_expires_at) > (row.counter, row.access_expires_at) => {
             Change::Put(Session { last_seen: session.last_seen.max(row.last_seen), ..session.clone() })
         }
@@ -131,7 +132,8 @@ mod tests {
             assert_eq!(to.find(id(byte)).await.unwrap(), Some(session(byte, "ann", byte.into())));
         }
 
-        let rotate = |row: Option<&Session>| Change::Put(Session { counter: 7, ..row.unwrap().clone() });
+        let rotate =
+            |row: Option<&Session>, _: Option<UnixTime>| Change::Put(Session { counter: 7, ..row.unwrap().clone() });
         to.update(id(1), Box::new(rotate)).await.unwrap();
         from.update(id(2), Box::new(rotate)).await.unwrap();
         let copied = copy(&*from, &to).await.unwrap();

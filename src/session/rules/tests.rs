@@ -45,7 +45,7 @@ fn row(counter: u64, rotated_at: UnixTime) -> Session {
 
 fn present(row: &Session, counter: u64, now: UnixTime, policy: &SessionPolicy) -> Change {
     let seen = last_seen(row, None, policy);
-    refresh(row, &Refresh { counter, now, issued_at: now, refresh_key: 2, seen }, policy)
+    refresh(row, &Refresh { counter, now, clock: now, issued_at: now, refresh_key: 2, seen }, policy)
 }
 
 #[test]
@@ -193,7 +193,7 @@ proptest! {
             };
             let in_memory = model.requests.iter().max().copied();
             let seen = last_seen(&row, in_memory, &policy);
-            let verdict = refresh(&row, &Refresh { counter, now, issued_at: now, refresh_key: key, seen }, &policy);
+            let verdict = refresh(&row, &Refresh { counter, now, clock: now, issued_at: now, refresh_key: key, seen }, &policy);
 
             let old = bounded && now.since(created) >= Duration::from_secs(MAX_LIFETIME);
             let quiet = now.since(in_memory.unwrap());
@@ -237,4 +237,20 @@ proptest! {
             row = after;
         }
     }
+}
+
+#[test]
+fn the_grace_period_goes_by_the_shared_clock_and_all_else_by_ours() {
+    let row = row(5, at(0));
+    let hour_ahead = at(3_600_000);
+    let seen = last_seen(&row, None, &policy());
+    let refresh_at =
+        |clock| Refresh { counter: 4, now: hour_ahead, clock, issued_at: hour_ahead, refresh_key: 2, seen };
+    let Change::Put(repeated) = refresh(&row, &refresh_at(at(5_000)), &policy()) else { panic!() };
+    assert_eq!((repeated.counter, repeated.rotated_at), (5, at(0)));
+    assert_eq!(refresh(&row, &refresh_at(hour_ahead), &policy()), Change::End(EndReason::RefreshReused));
+    let Change::Put(rotated) = refresh(&row, &Refresh { counter: 5, ..refresh_at(at(5_000)) }, &policy()) else {
+        panic!()
+    };
+    assert_eq!((rotated.rotated_at, rotated.access_issued_at), (at(5_000), hour_ahead));
 }

@@ -105,7 +105,7 @@ fn refused(store: &Store, session: SessionId, name: &str, issued: u64) -> Option
 }
 
 fn end_with(reason: EndReason) -> Decide {
-    Box::new(move |_| Change::End(reason))
+    Box::new(move |_, _| Change::End(reason))
 }
 
 fn end_user(name: &str, except: Option<SessionId>, until: u64) -> EndUser {
@@ -148,12 +148,12 @@ pub(crate) async fn a_session_is_not_created_twice(store: &Store) {
 pub(crate) async fn put_replaces_and_keep_does_not(store: &Store) {
     create(store, session(1, "ann", 1)).await;
     let bump: Decide =
-        Box::new(|row| Change::Put(Session { counter: 5, access_expires_at: at(9), ..row.unwrap().clone() }));
+        Box::new(|row, _| Change::Put(Session { counter: 5, access_expires_at: at(9), ..row.unwrap().clone() }));
     let updated = store.update(id(1), bump).await.unwrap();
     assert_eq!(updated.before, Some(session(1, "ann", 1)));
     let after = Session { counter: 5, access_expires_at: at(9), ..session(1, "ann", 1) };
     assert_eq!(updated.change, Change::Put(after.clone()));
-    let kept = store.update(id(1), Box::new(|_| Change::Keep)).await.unwrap();
+    let kept = store.update(id(1), Box::new(|_, _| Change::Keep)).await.unwrap();
     assert_eq!((kept.before, kept.change), (Some(after.clone()), Change::Keep));
     assert_eq!(store.find(id(1)).await.unwrap(), Some(after));
     assert!(store.revocations().is_empty());
@@ -176,7 +176,7 @@ pub(crate) async fn end_deletes_and_revokes_until_the_last_token_expired(store: 
 }
 
 pub(crate) async fn an_absent_row_stays_absent(store: &Store) {
-    let put: Decide = Box::new(|row| {
+    let put: Decide = Box::new(|row, _| {
         assert!(row.is_none());
         Change::Put(session(1, "ann", 1))
     });
@@ -198,7 +198,7 @@ pub(crate) async fn concurrent_updates_follow_each_other(store: &Store) {
             // A compare-and-set of each value by four tasks, and of the next only once that is there.
             let expected = task / 4;
             loop {
-                let decide: Decide = Box::new(move |row| {
+                let decide: Decide = Box::new(move |row, _| {
                     let row = row.unwrap();
                     if row.counter == expected {
                         Change::Put(Session { counter: expected + 1, ..row.clone() })
@@ -271,7 +271,7 @@ pub(crate) async fn ending_a_user_spares_the_exception_and_other_users(store: &S
     assert_eq!(store.revocations().len(), before + 1);
     for byte in [1, 3, 4] {
         assert_eq!(refused(store, id(byte), "ann", u64::from(byte)), Some(EndReason::SecurityAction));
-        let updated = store.update(id(byte), Box::new(|_| Change::Keep)).await.unwrap();
+        let updated = store.update(id(byte), Box::new(|_, _| Change::Keep)).await.unwrap();
         assert_eq!((updated.before, updated.ended), (None, Some(EndReason::SecurityAction)));
     }
     assert_eq!(refused(store, id(2), "ann", 2), None);

@@ -42,6 +42,11 @@ pub(super) trait Rows {
         Ok(())
     }
 
+    /// The time by the clock that all gateways of a shared store go by.
+    fn clock(&self) -> Option<UnixTime> {
+        None
+    }
+
     /// Whether a row of [`Table::Sessions`] can go by itself and leave its key in [`Table::ByUser`] behind.
     fn rows_expire(&self) -> bool {
         false
@@ -224,7 +229,7 @@ impl<'a> Draft<'a> {
 
     pub(super) fn update(&mut self, id: SessionId, decide: &Decide) -> Result<Updated, StoreError> {
         let before = self.session(id)?;
-        let change = decide(before.as_ref());
+        let change = decide(before.as_ref(), self.clock());
         let Some(row) = &before else {
             return Ok(Updated { before, change: Change::Keep, ended: self.end_reason(id)? });
         };
@@ -307,6 +312,31 @@ impl<'a> Draft<'a> {
         }
         self.revoked.push(revocation);
         Ok(())
+    }
+
+    /// The time by the clock that all gateways of a shared store go by.
+    pub(super) fn clock(&self) -> Option<UnixTime> {
+        self.rows.clock()
+    }
+
+    /// Whether what is stored refuses less than `revocation`, or for a shorter time.
+    ///
+    /// Stored times are in milliseconds, those of memory in whole seconds, rounded up: they count as equal.
+    pub(super) fn lacks(&self, revocation: &Revocation) -> Result<bool, StoreError> {
+        let kept = |stored: UnixTime, wanted: UnixTime| stored.as_millis().div_ceil(1000) >= wanted.as_secs();
+        match revocation {
+            Revocation::Session { session, expires_at, .. } => {
+                let stored = self.get(Table::Revocations, &record::session_end_key(session))?;
+                let stored = stored.map(|stored| record::decode_end(&stored)).transpose()?;
+                Ok(!stored.is_some_and(|(_, stored)| kept(stored, *expires_at)))
+            }
+            Revocation::User { user, issued_until, except, reason, expires_at } => {
+                let Some(stored) = self.user_end(user)? else { return Ok(true) };
+                let with = stored.clone().union(UserEnd::new(*issued_until, except.clone(), *reason, *expires_at));
+                let refused = |end: &UserEnd| (end.all_until, end.issued_until, end.except.clone());
+                Ok(refused(&with) != refused(&stored) || !kept(stored.expires_at, *expires_at))
+            }
+        }
     }
 
     /// The end of all of a user's sessions that is stored; from now on part of what the commit depends on.

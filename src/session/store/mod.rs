@@ -79,8 +79,10 @@ pub enum Change {
 
 /// The verdict on a row, or on its absence (for which only [`Change::Keep`] makes sense; any other is treated as it).
 ///
+/// With it comes the time by the one clock that all gateways of a shared store go by; `None` when there are no others.
+///
 /// A store may call it more than once: after a lost race it is asked again with the newer row.
-pub type Decide = Box<dyn Fn(Option<&Session>) -> Change + Send + Sync>;
+pub type Decide = Box<dyn Fn(Option<&Session>, Option<UnixTime>) -> Change + Send + Sync>;
 
 /// What [`SessionStore::update`] found and did.
 #[derive(Clone, Debug)]

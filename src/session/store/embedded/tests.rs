@@ -53,7 +53,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn end(reason: EndReason) -> Decide {
-    Box::new(move |_| Change::End(reason))
+    Box::new(move |_, _| Change::End(reason))
 }
 
 /// One of everything, all of it acknowledged.
@@ -62,7 +62,7 @@ async fn fill(store: &EmbeddedStore) {
         store.create(session(byte, "ann", u64::from(byte)), None).await.unwrap();
     }
     store.create(session(9, "eve", 1), None).await.unwrap();
-    store.update(id(9), Box::new(|row| Change::Put(Session { counter: 3, ..row.unwrap().clone() }))).await.unwrap();
+    store.update(id(9), Box::new(|row, _| Change::Put(Session { counter: 3, ..row.unwrap().clone() }))).await.unwrap();
     store.update(id(1), end(EndReason::SignedOut)).await.unwrap();
     store
         .end_user(EndUser {
@@ -91,7 +91,7 @@ async fn assert_filled(store: &EmbeddedStore) {
     // Loaded whatever its expiry.
     assert_eq!(check(SessionName::parse("their-session").unwrap(), "eve"), Some(EndReason::Ended));
     assert_eq!(store.revocations().len(), 3);
-    let gone = store.update(id(2), Box::new(|_| Change::Keep)).await.unwrap();
+    let gone = store.update(id(2), Box::new(|_, _| Change::Keep)).await.unwrap();
     assert_eq!(gone.ended, Some(EndReason::SecurityAction));
 }
 
@@ -184,7 +184,7 @@ async fn a_failed_write_stops_everything_until_a_restart() {
 async fn a_panic_in_the_writing_thread_fails_closed() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
-    let died = store.update(id(1), Box::new(|_| panic!("a rule panicked"))).await;
+    let died = store.update(id(1), Box::new(|_, _| panic!("a rule panicked"))).await;
     assert!(matches!(died, Err(StoreError::Failed)), "{died:?}");
     assert!(matches!(store.find(id(1)).await, Err(StoreError::Failed)));
 }
@@ -217,7 +217,7 @@ async fn more_than_may_wait_is_refused_at_once() {
     store.create(session(1, "ann", 1), None).await.unwrap();
     let (go, wait) = mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
-    let decide: Decide = Box::new(move |_| {
+    let decide: Decide = Box::new(move |_, _| {
         wait.lock().unwrap().recv().unwrap();
         Change::Keep
     });
@@ -226,7 +226,7 @@ async fn more_than_may_wait_is_refused_at_once() {
     // Polled once each: they wait behind the one that is stuck.
     let mut waiting = Vec::new();
     let overloaded = loop {
-        let mut next = store.update(id(1), Box::new(|_| Change::Keep));
+        let mut next = store.update(id(1), Box::new(|_, _| Change::Keep));
         let polled = std::future::poll_fn(|context| std::task::Poll::Ready(next.as_mut().poll(context))).await;
         match polled {
             std::task::Poll::Pending => waiting.push(next),

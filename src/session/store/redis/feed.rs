@@ -2,7 +2,7 @@
 //!
 //! Each part has a stream. An end is in it by the same script that made it, so whoever has read a stream up to some entry
 //! knows every end before that. A reader goes on from its last entry; when that entry is gone, because the reader was
-//! away for too long or the server has lost data, it takes a new snapshot and gives back what the server has forgotten.
+//! away for too long or the server has lost data, it takes a new snapshot, and memory is compared with the server.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -16,12 +16,12 @@ use tokio::time::Instant;
 
 use super::super::{StoreError, record};
 use super::Core;
+use super::give_back::{self, Due};
 use super::keys::{PARTS, Part};
-use super::link::Script;
+use super::link::{Script, Waits};
 use super::transaction::{FEED_KEPT, UNREADABLE, millis};
-use crate::config::Topology;
+use crate::config::{Origin, Topology};
 use crate::gateway::chain;
-use crate::revocation::Revocations;
 
 /// How often a beat is sent: so much the lag grows between two.
 pub(super) const BEAT_INTERVAL: Duration = Duration::from_millis(500);
@@ -33,6 +33,8 @@ const CHUNK: usize = 1000;
 const PAUSE: Duration = Duration::from_millis(50);
 /// How often the sentinels are asked whether the primary is still the same.
 const RELOCATE_INTERVAL: Duration = Duration::from_secs(2);
+/// Entries a part's feed keeps at most: more than any reader is behind. About 50 MB.
+const MOST_ENTRIES: usize = 500_000;
 /// A read that comes so long after the last may have missed entries that are not kept any more.
 const LONGEST_BREAK: Duration = FEED_KEPT.checked_div(2).expect("not by zero");
 
@@ -40,6 +42,8 @@ const LONGEST_BREAK: Duration = FEED_KEPT.checked_div(2).expect("not by zero");
 struct Position {
     /// The last entry read, or the last there was at the snapshot.
     entry: String,
+    /// Whether all entries behind it are sure to be there.
+    is_good: bool,
 }
 
 /// Why a reader must begin again.
@@ -66,16 +70,12 @@ pub(super) fn start(core: &Arc<Core>, synced: &mpsc::UnboundedSender<Part>) -> J
         Topology::Single | Topology::Sentinel { .. } => vec![Part::all().collect()],
     };
     for parts in groups {
-        let reader = Reader {
-            core: core.clone(),
-            parts,
-            positions: HashMap::with_capacity(PARTS),
-            synced: synced.clone(),
-            giving_back: JoinSet::new(),
-        };
+        let reader =
+            Reader { core: core.clone(), parts, positions: HashMap::with_capacity(PARTS), synced: synced.clone() };
         tasks.spawn(reader.run());
     }
     tasks.spawn(beat(core.clone()));
+    tasks.spawn(give_back::run(core.clone()));
     tasks
 }
 
@@ -84,8 +84,6 @@ struct Reader {
     parts: Vec<Part>,
     positions: HashMap<Part, Position>,
     synced: mpsc::UnboundedSender<Part>,
-    /// Goes on beside the reading, and ends with the reader.
-    giving_back: JoinSet<()>,
 }
 
 impl Reader {
@@ -102,6 +100,9 @@ impl Reader {
             if !told || was_reading {
                 tracing::warn!(reason = %chain(&reason), "the feed of revocations broke off, trying again");
                 told = true;
+            }
+            if matches!(reason, Break::Gap(_)) {
+                self.positions.values_mut().for_each(|position| position.is_good = false);
             }
             self.core.feed_trouble(match reason {
                 Break::Store(error) => error,
@@ -120,55 +121,58 @@ impl Reader {
         let Some(first) = self.parts.first().copied() else { return Err(UNREADABLE.into()) };
         let server = core.link.place(first, Instant::now() + timeout).await?;
         let mut connection = core.link.connect(&server, Some(timeout)).await?;
-        let mut lost = false;
+        // What was acknowledged just before may have gone with the server that we were connected to.
+        let mut due = Due::Recent;
         for part in self.parts.clone() {
-            lost |= self.catch_up(&mut connection, part).await?;
+            if !self.catch_up(&mut connection, part).await? {
+                due = Due::All;
+            }
         }
-        // What we acknowledged just before may have gone with the server that we were connected to.
-        let giving = core.clone();
-        self.giving_back.spawn(async move { giving.give_back(lost).await });
+        core.give_back.owe(due);
 
         let mut read = redis::cmd("XREAD");
         read.arg("COUNT").arg(CHUNK).arg("BLOCK").arg(millis(BLOCK)).arg("STREAMS");
         for part in &self.parts {
             read.arg(core.link.keys().feed(*part));
         }
-        let mut read_at = Instant::now();
+        let mut last_read = None;
         loop {
             let mut read = read.clone();
             for part in &self.parts {
                 read.arg(self.positions.get(part).map_or("0-0", |position| &position.entry));
             }
-            let answer: Value = ask(&mut connection, &read, BLOCK + timeout).await?;
-            if read_at.elapsed() > LONGEST_BREAK {
-                // Stopped for long, as a process or a machine may be.
-                return Err(Break::Gap(read_at.elapsed()));
+            let mut pipe = redis::pipe();
+            pipe.add_command(redis::cmd("TIME")).add_command(read);
+            let (time, answer): ((u64, u64), Value) =
+                in_time(pipe.query_async(&mut connection), BLOCK + timeout).await?;
+            // By the server's clock, for it also counts the time that this machine was suspended or restored from an
+            // image: what came meanwhile may have been trimmed, and the stream would go on as if nothing were missing.
+            let since = time.0.saturating_sub(last_read.unwrap_or(time.0));
+            if since > LONGEST_BREAK.as_secs() {
+                return Err(Break::Gap(Duration::from_secs(since)));
             }
-            read_at = Instant::now();
-            self.take_in(answer)?;
-            // Read without a break, and yet so far behind that what comes next may have been trimmed.
-            if core.freshness.lag() > LONGEST_BREAK {
-                return Err(Break::Gap(core.freshness.lag()));
-            }
-            while self.giving_back.try_join_next().is_some() {}
+            last_read = Some(time.0);
+            self.take_in(answer, Duration::from_secs(time.0))?;
             if core.link.known_place(first).is_some_and(|place| place != server) {
                 return Err(Break::Moved);
             }
         }
     }
 
-    /// Goes on from the last entry read, or takes a snapshot. `true`: the server has lost what we knew.
+    /// Goes on from the last entry read, or takes a snapshot. `false`: what this reader knew of the stream is not how it
+    /// is now, because it was away for too long or the server has lost something.
     async fn catch_up(&mut self, connection: &mut MultiplexedConnection, part: Part) -> Result<bool, Break> {
         let timeout = self.core.link.config().timeout;
         let feed = self.core.link.keys().feed(part);
-        let known = self.positions.get(&part).map(|position| position.entry.clone());
-        if let Some(entry) = &known {
+        let known = self.positions.get(&part);
+        if let Some(Position { entry, is_good: true }) = known {
             let range = redis::cmd("XRANGE").arg(&feed).arg(entry).arg(entry).take();
             let found: Vec<Value> = ask(connection, &range, timeout).await?;
             if !found.is_empty() {
-                return Ok(false);
+                return Ok(true);
             }
         }
+        let is_first = known.is_none();
         // The end of the stream first: what comes during the snapshot is then read again rather than missed.
         let last = redis::cmd("XREVRANGE").arg(&feed).arg("+").arg("-").arg("COUNT").arg(1).take();
         let last: Value = ask(connection, &last, timeout).await?;
@@ -186,7 +190,7 @@ impl Reader {
             let scan = redis::cmd("HSCAN").arg(&revocations).arg(cursor).arg("COUNT").arg(CHUNK).take();
             let (next, records): (u64, Vec<Vec<u8>>) = ask(connection, &scan, timeout).await?;
             for [key, record] in records.as_chunks().0 {
-                insert(&self.core.revocations, key, record)?;
+                self.core.read_record(key, record);
                 count += 1;
             }
             cursor = next;
@@ -195,16 +199,16 @@ impl Reader {
             }
         }
         tracing::debug!(part = part.index(), count, entry, "snapshot of revocations");
-        self.positions.insert(part, Position { entry });
-        if known.is_none() {
+        self.positions.insert(part, Position { entry, is_good: true });
+        if is_first {
             // Nobody listens any more once the store is open.
             let _ = self.synced.send(part);
         }
-        Ok(known.is_some())
+        Ok(is_first)
     }
 
-    /// Takes in what was read.
-    fn take_in(&mut self, answer: Value) -> Result<(), Break> {
+    /// Takes in what was read when the server's clock showed `time`.
+    fn take_in(&mut self, answer: Value, time: Duration) -> Result<(), Break> {
         let streams = match answer {
             // Nothing came in time.
             Value::Nil => return Ok(()),
@@ -221,7 +225,13 @@ impl Reader {
             };
             for entry in entries {
                 self.core.read_entry(*part, entry)?;
-                self.positions.insert(*part, Position { entry: entry_id(entry)?.to_owned() });
+            }
+            let Some(last) = entries.last().map(entry_id).transpose()? else { continue };
+            self.positions.insert(*part, Position { entry: last.to_owned(), is_good: true });
+            // Read without a break, and yet so far behind that what comes next may be trimmed before it is read.
+            let behind = time.saturating_sub(entry_time(last)?);
+            if entries.len() == CHUNK && behind > LONGEST_BREAK {
+                return Err(Break::Gap(behind));
             }
         }
         Ok(())
@@ -229,17 +239,46 @@ impl Reader {
 }
 
 impl Core {
-    /// Sends a beat; returns the name of what is stored.
-    async fn beat_once(&self, part: Part, script: &Script) -> Result<Value, StoreError> {
+    /// Sends a beat to parts of one server; returns the names of what is stored there.
+    async fn beat_once(&self, parts: &[Part], script: &Script) -> Result<Vec<(Part, Value)>, StoreError> {
+        let Some(first) = parts.first() else { return Ok(Vec::new()) };
+        let beat = self.freshness.beat();
         let words = [
             millis(FEED_KEPT).to_string(),
             self.gateway.clone(),
-            self.freshness.beat().to_string(),
-            format!("{}-{}", self.gateway, self.freshness.beat()),
-        ];
-        let keys = [self.link.keys().feed(part), self.link.keys().meta(part)];
+            beat.to_string(),
+            format!("{}-{beat}", self.gateway),
+            MOST_ENTRIES.to_string(),
+        ]
+        .map(String::into_bytes);
+        let (mut calls, mut fallbacks) = (redis::pipe(), redis::pipe());
+        for part in parts {
+            let keys = [self.link.keys().feed(*part), self.link.keys().meta(*part)];
+            let (call, fallback) = script.calls(&keys, &words, None);
+            for (from, to) in [(call, &mut calls), (fallback, &mut fallbacks)] {
+                for cmd in from.cmd_iter() {
+                    to.add_command(cmd.clone());
+                }
+            }
+        }
         let deadline = self.transactions.deadline();
-        self.transactions.repeat(part, script, &keys, &words.map(String::into_bytes), deadline).await
+        let mut waits = Waits::No;
+        if let Some(wait) = self.transactions.wait(deadline) {
+            // One for all that went before it on the connection.
+            calls.add_command(wait.clone());
+            fallbacks.add_command(wait);
+            waits = Waits::ForReplicas;
+        }
+        let mut names = self.link.carry_out(*first, &calls, Some(&fallbacks), waits, deadline).await?;
+        if names.len() > parts.len() {
+            match names.pop() {
+                Some(Value::Int(have)) if have >= i64::from(self.link.config().replicas) => {
+                    parts.iter().for_each(|part| self.freshness.held(part.index(), beat));
+                }
+                _ => self.feed_trouble(StoreError::NotReplicated),
+            }
+        }
+        Ok(parts.iter().copied().zip(names).collect())
     }
 
     fn read_entry(&self, part: Part, entry: &Value) -> Result<(), StoreError> {
@@ -251,7 +290,10 @@ impl Core {
             return Err(UNREADABLE);
         };
         match kind.as_slice() {
-            b"k" => insert(&self.revocations, first, second),
+            b"k" => {
+                self.read_record(first, second);
+                Ok(())
+            }
             b"g" => {
                 if *first == self.gateway.as_bytes() {
                     let beat = std::str::from_utf8(second).ok().and_then(|text| text.parse().ok()).ok_or(UNREADABLE)?;
@@ -265,10 +307,22 @@ impl Core {
             _ => Ok(()),
         }
     }
+
+    /// Takes in a stored revocation. One that cannot be read is told and passed over: to stop at it would be to miss all
+    /// that come behind it.
+    fn read_record(&self, key: &[u8], record: &[u8]) {
+        let read = record::decode_revocation(key, record, |revocation| self.revocations.insert(revocation));
+        if let Err(error) = read {
+            let key = key.escape_ascii();
+            tracing::error!(error = %chain(&error), %key, "a stored revocation cannot be read and is not known here");
+        }
+    }
 }
 
-fn insert(revocations: &Revocations, key: &[u8], record: &[u8]) -> Result<(), StoreError> {
-    record::decode_revocation(key, record, |revocation| revocations.insert(revocation))
+/// When an entry was made, by the server's clock.
+fn entry_time(id: &str) -> Result<Duration, StoreError> {
+    let millis = id.split_once('-').and_then(|(millis, _)| millis.parse().ok());
+    millis.map(Duration::from_millis).ok_or(UNREADABLE)
 }
 
 fn entry_id(entry: &Value) -> Result<&str, StoreError> {
@@ -286,7 +340,11 @@ async fn ask<T: redis::FromRedisValue>(
     cmd: &Cmd,
     timeout: Duration,
 ) -> Result<T, Break> {
-    match tokio::time::timeout(timeout, cmd.query_async(connection)).await {
+    in_time(cmd.query_async(connection), timeout).await
+}
+
+async fn in_time<T>(asking: impl Future<Output = Result<T, RedisError>>, timeout: Duration) -> Result<T, Break> {
+    match tokio::time::timeout(timeout, asking).await {
         Ok(answer) => Ok(answer?),
         Err(_late) => Err(Break::Late),
     }
@@ -310,20 +368,23 @@ async fn beat(core: Arc<Core>) {
                 Err(error) => tracing::debug!(error = %chain(&error), "no sentinel answers"),
             }
         }
+        let mut servers: HashMap<Option<Origin>, Vec<Part>> = HashMap::new();
+        Part::all().for_each(|part| servers.entry(core.link.known_place(part)).or_default().push(part));
         let mut beats = JoinSet::new();
-        for part in Part::all() {
+        for parts in servers.into_values() {
             let (core, script) = (core.clone(), script.clone());
-            beats.spawn(async move { (part, core.beat_once(part, &script).await) });
+            beats.spawn(async move { core.beat_once(&parts, &script).await });
         }
-        let mut lost = false;
-        for (part, name) in beats.join_all().await {
-            // One that fails shows as lag.
-            if let Ok(Value::BulkString(name)) = name {
-                lost |= names.insert(part, name.clone()).is_some_and(|before| before != name);
+        let mut is_another = false;
+        // One that fails shows as lag.
+        for (part, name) in beats.join_all().await.into_iter().flatten().flatten() {
+            if let Value::BulkString(name) = name {
+                is_another |= names.insert(part, name.clone()).is_some_and(|before| before != name);
             }
         }
-        if lost {
-            core.give_back(true).await;
+        if is_another {
+            tracing::warn!("the store has lost what it had, or is another one");
+            core.give_back.owe(Due::All);
         }
         if core.freshness.is_stale() != stale {
             stale = !stale;

@@ -1,14 +1,15 @@
 //! The shared store: sessions in Redis or Valkey, for any number of gateways.
 //!
 //! `keys` says where things stand, `link` finds the server and talks to it, `transaction` carries operations out, `feed`
-//! keeps the revocations current. What the operations mean is [`super::draft`], as for the embedded store.
+//! keeps the revocations current, `give_back` stores again what the server has forgotten. What the operations mean is `super::draft`, as for the embedded store.
 
 mod feed;
+mod give_back;
 mod keys;
 mod link;
 mod transaction;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::give_back::GiveBack;
 use self::keys::{PARTS, Part};
 use self::link::{Link, Script};
 use self::transaction::{Outcome, Read, RowLife, Transactions, UNREADABLE, bytes, millis, pointer};
@@ -30,7 +32,6 @@ use super::{
 };
 use crate::clock::UnixTime;
 use crate::config::Redis;
-use crate::gateway::chain;
 use crate::ids::{SessionId, UserId};
 use crate::revocation::{Freshness, Revocation, Revocations};
 use crate::session::{Session, SessionPolicy};
@@ -39,12 +40,6 @@ use crate::session::{Session, SessionPolicy};
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 /// Operations under way at once. More are refused: each holds a request.
 const MOST_BUSY: usize = 4096;
-/// So long a revocation of ours is given back when the feed was broken: longer than any failover leaves unreplicated.
-const RECENT: Duration = Duration::from_secs(60);
-/// How many of those are kept.
-const MOST_RECENT: usize = 65_536;
-/// Revocations given back in one operation.
-const GIVE_BACK_CHUNK: usize = 256;
 /// Rows of a touch or purge in one call: about a millisecond of the server.
 const CALL_CHUNK: usize = 512;
 /// A feed that stands still for so long is a store that cannot be reached.
@@ -94,8 +89,7 @@ struct Core {
     gateway: String,
     /// When a beat of another gateway was read last.
     others: Mutex<Option<Instant>>,
-    /// Revocations acknowledged lately, to be given back if the server forgets them.
-    recent: Mutex<VecDeque<(Instant, Revocation)>>,
+    give_back: GiveBack,
     trouble: Mutex<Option<StoreError>>,
     closed: AtomicBool,
     busy: Arc<Semaphore>,
@@ -121,10 +115,10 @@ impl RedisStore {
             transactions: Transactions::new(link.clone(), RowLife::of(policy)),
             link,
             revocations,
-            freshness: Arc::new(Freshness::new(PARTS, config.max_revocation_lag)),
+            freshness: Arc::new(Freshness::new(PARTS, config.replicas > 0, config.max_revocation_lag)),
             gateway: SessionId::from_bytes(name).to_string(),
             others: Mutex::default(),
-            recent: Mutex::default(),
+            give_back: GiveBack::default(),
             trouble: Mutex::default(),
             closed: AtomicBool::new(false),
             busy: Arc::new(Semaphore::new(MOST_BUSY)),
@@ -196,13 +190,12 @@ impl Core {
         if revoked.is_empty() {
             return;
         }
+        self.insert(revoked);
+        self.give_back.acknowledged(revoked);
+    }
+
+    fn insert(&self, revoked: &[Revocation]) {
         revoked.iter().for_each(|revocation| self.revocations.insert(revocation));
-        let now = Instant::now();
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.extend(revoked.iter().map(|revocation| (now, revocation.clone())));
-        while recent.len() > MOST_RECENT || recent.front().is_some_and(|(at, _)| now.duration_since(*at) > RECENT) {
-            recent.pop_front();
-        }
     }
 
     async fn create(&self, session: Session, most: Option<NonZeroU32>) -> Result<Vec<SessionId>, StoreError> {
@@ -246,7 +239,9 @@ impl Core {
         pipe.add_command(set).add_command(redis::cmd("GET").arg(&key).take());
         let deadline = self.transactions.deadline();
         match self.link.call_again(derived, &pipe, deadline).await?.as_slice() {
+            // Or it has had its time and is gone already, as the row will be.
             [_, Value::BulkString(there)] if **there == pointer(part) => Ok(()),
+            [Value::Okay, Value::Nil] => Ok(()),
             [_, _] => Err(StoreError::Corrupt("session that exists already")),
             _ => Err(UNREADABLE),
         }
@@ -290,21 +285,10 @@ impl Core {
     }
 
     async fn revoke(&self, revocations: &[Revocation], part: Part) -> Result<(), StoreError> {
-        let hints = revocations.iter().map(|revocation| match revocation {
-            Revocation::Session { session, .. } => Read::Revocation(record::session_end_key(session)),
-            Revocation::User { user, .. } => Read::Revocation(record::user_end_key(user)),
-        });
-        let mut distinct: Vec<Read> = Vec::with_capacity(revocations.len());
-        for hint in hints {
-            // A user's end may be two orders, one behind the other.
-            if distinct.last() != Some(&hint) {
-                distinct.push(hint);
-            }
-        }
         let operation = |draft: &mut super::draft::Draft<'_>| {
             revocations.iter().try_for_each(|revocation| draft.revoke(revocation.clone()))
         };
-        self.here(part, distinct, operation).await
+        self.here(part, give_back::hints(revocations), operation).await
     }
 
     /// An operation that is about no row that could be elsewhere.
@@ -392,17 +376,18 @@ impl Core {
         Ok(ScanPage { sessions, next: next.map(ScanPosition) })
     }
 
-    async fn touch(&self, seen: Vec<(SessionId, UnixTime)>) -> Result<(), StoreError> {
+    async fn touch(self: Arc<Self>, seen: Vec<(SessionId, UnixTime)>) -> Result<(), StoreError> {
         let mut parts: HashMap<Part, Vec<(SessionId, UnixTime)>> = HashMap::new();
         seen.into_iter().for_each(|(id, at)| parts.entry(Part::of_session(id)).or_default().push((id, at)));
-        let mut elsewhere: HashMap<Part, Vec<(SessionId, UnixTime)>> = HashMap::new();
-        for (part, seen) in parts {
-            for (moved, one) in self.touch_in(part, &seen).await? {
-                elsewhere.entry(moved).or_default().push(one);
+        for _ in 0..2 {
+            let mut touching = JoinSet::new();
+            for (part, seen) in std::mem::take(&mut parts) {
+                let core = self.clone();
+                touching.spawn(async move { core.touch_in(part, &seen).await });
             }
-        }
-        for (part, seen) in elsewhere {
-            self.touch_in(part, &seen).await?;
+            for elsewhere in touching.join_all().await {
+                elsewhere?.into_iter().for_each(|(part, one)| parts.entry(part).or_default().push(one));
+            }
         }
         Ok(())
     }
@@ -458,63 +443,10 @@ impl Core {
         let answer = self.link.call(part, &pipe, None, self.transactions.deadline()).await.map_err(StoreError::from)?;
         Ok(matches!(answer.as_slice(), [Value::Okay]))
     }
-
-    /// Gives the server the revocations it may have lost: those acknowledged lately, or, when it has lost something for
-    /// sure, all that memory has. What it has already is not written again.
-    async fn give_back(&self, all: bool) {
-        let mut parts: HashMap<Part, Vec<Revocation>> = HashMap::new();
-        let mut add = |revocation: Revocation| {
-            parts.entry(Part::of_revocation(&revocation)).or_default().push(revocation);
-        };
-        if all {
-            tracing::warn!("the store has lost what it had, giving the revocations known here back to it");
-            self.revocations.export(&mut add);
-        } else {
-            let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-            recent.iter().filter(|(at, _)| at.elapsed() <= RECENT).for_each(|(_, revocation)| add(revocation.clone()));
-        }
-        let mut count = 0_usize;
-        for (part, revocations) in parts {
-            for chunk in revocations.chunks(GIVE_BACK_CHUNK) {
-                if let Err(error) = self.revoke(chunk, part).await {
-                    tracing::warn!(error = %chain(&error), "cannot give revocations back to the store, a later try will");
-                    continue;
-                }
-                count += chunk.len();
-                if all && let Err(error) = self.end_revived(chunk).await {
-                    tracing::warn!(error = %chain(&error), "cannot end sessions that came back");
-                }
-            }
-        }
-        if all {
-            tracing::info!(count, "revocations given back to the store");
-        }
-    }
-
-    /// Sessions of a user whose end the server has forgotten.
-    async fn end_revived(&self, revocations: &[Revocation]) -> Result<(), StoreError> {
-        for revocation in revocations {
-            let Revocation::User { user, reason, .. } = revocation else { continue };
-            let mut after = None;
-            loop {
-                let rows = self.list(user, after, CALL_CHUNK).await?;
-                for row in &rows {
-                    if self.revocations.check(&row.id.into(), user, row.access_issued_at).is_some() {
-                        self.update(row.id, &end_always(*reason)).await?;
-                    }
-                }
-                match rows.last() {
-                    Some(last) if rows.len() == CALL_CHUNK => after = Some(ListPosition::of(last)),
-                    _ => break,
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 fn end_always(reason: crate::revocation::EndReason) -> Decide {
-    Box::new(move |row| row.map_or(Change::Keep, |_| Change::End(reason)))
+    Box::new(move |row, _| row.map_or(Change::Keep, |_| Change::End(reason)))
 }
 
 impl SessionStore for RedisStore {

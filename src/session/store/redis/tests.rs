@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::{Origin, Topology};
+use crate::gateway::chain;
 use crate::revocation::EndReason;
 use crate::session::store::conformance::{Store, at, conformance, id, session, user};
 
@@ -145,9 +146,13 @@ async fn the_suite_passes_when_every_write_waits_for_a_replica_and_without_one_n
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     super::super::conformance::all(async |name| Arc::new(open(name).await) as Store).await;
+    let lag = || first.freshness().unwrap().lag();
+    soon("beats count once the replica has them", || lag() < Duration::from_secs(1)).await;
     drop(replica);
+    soon("beats that no replica has do not count", || lag() > Duration::from_secs(2)).await;
     let end = first.update(id(1), end_always(EndReason::SignedOut)).await.unwrap_err();
     assert!(matches!(end, StoreError::NotReplicated), "{end:?}");
+    assert!(matches!(first.health(), Err(StoreError::NotReplicated)) || lag() < UNREACHABLE_AFTER);
 }
 
 /// A primary with a replica that has caught up.
@@ -247,7 +252,8 @@ async fn an_end_on_one_gateway_is_known_on_another_and_by_one_that_starts_later(
 async fn what_the_server_has_lost_is_given_back_and_a_session_that_came_back_stays_ended() {
     let server = Server::start();
     let one = server.open().await;
-    one.create(session(1, "ann", 1), None).await.unwrap();
+    let later = UnixTime::now().plus(Duration::from_secs(600));
+    one.create(Session { access_expires_at: later, ..session(1, "ann", 1) }, None).await.unwrap();
     one.create(session(2, "eve", 1), None).await.unwrap();
     one.update(id(1), end_always(EndReason::SignedOut)).await.unwrap();
     let end = EndUser {
@@ -255,7 +261,7 @@ async fn what_the_server_has_lost_is_given_back_and_a_session_that_came_back_sta
         except: None,
         issued_until: at(10),
         reason: EndReason::SecurityAction,
-        expires_at: at(90_000),
+        expires_at: later,
     };
     one.end_user(end).await.unwrap();
     soon("a beat was read", || one.freshness().unwrap().steady_for() > Duration::ZERO).await;
@@ -280,18 +286,102 @@ async fn what_the_server_has_lost_is_given_back_and_a_session_that_came_back_sta
         other.revocations().check(&id(2).into(), &user("eve"), at(1)).is_some()
     })
     .await;
-    let kept: Decide = Box::new(|_| Change::Keep);
+    // Nobody has asked for them: once the revocations are no longer needed they would buy tokens.
+    for name in ["ann", "eve"] {
+        for _ in 0..100 {
+            if other.list(&user(name), None, 10).await.unwrap().is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(other.list(&user(name), None, 10).await.unwrap(), []);
+    }
+    let kept: Decide = Box::new(|_, _| Change::Keep);
     let updated = other.update(id(1), kept).await.unwrap();
     assert_eq!((updated.before, updated.ended), (None, Some(EndReason::SignedOut)));
-    let mut eves = one.list(&user("eve"), None, 10).await.unwrap();
-    for _ in 0..100 {
-        if eves.is_empty() {
-            break;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_whose_clock_is_ahead_forgets_nothing_for_the_others() {
+    let server = Server::start();
+    let store = server.open().await;
+    let now = UnixTime::now();
+    let expires_at = now.plus(Duration::from_secs(600));
+    store
+        .revoke(Revocation::Session { session: id(1).into(), reason: EndReason::SignedOut, expires_at })
+        .await
+        .unwrap();
+    assert_eq!(store.purge_revocations(now.plus(Duration::from_secs(3600))).await.unwrap(), 0);
+    let later = server.open().await;
+    assert_eq!(later.revocations().session_reason(&id(1).into()), Some(EndReason::SignedOut));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verdict_is_told_the_time_of_the_store() {
+    let server = Server::start();
+    let store = server.open().await;
+    store.create(session(1, "ann", 1), None).await.unwrap();
+    let told = Arc::new(Mutex::new(None));
+    let tell = told.clone();
+    let before = UnixTime::now();
+    let keep = move |_: Option<&Session>, clock: Option<UnixTime>| {
+        *tell.lock().unwrap() = clock;
+        Change::Keep
+    };
+    store.update(id(1), Box::new(keep)).await.unwrap();
+    let told = told.lock().unwrap().expect("a shared store has a clock");
+    assert!(told >= before && told <= UnixTime::now(), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_read_hides_nothing_behind_it() {
+    let server = Server::start();
+    let (one, two) = (server.open().await, server.open().await);
+    let part = Part::of_session(id(1));
+    let client = redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
+    let mut raw = client.get_multiplexed_async_connection().await.unwrap();
+    let keys = one.core.link.keys();
+    let mut add = redis::cmd("XADD");
+    add.arg(keys.feed(part)).arg("*").arg("k").arg(&b"\x09from a later version"[..]).arg("r").arg("?");
+    let _: String = add.query_async(&mut raw).await.unwrap();
+    let () = redis::cmd("HSET").arg(keys.revocations(part)).arg("\x01?").arg("?").query_async(&mut raw).await.unwrap();
+    one.create(session(1, "ann", 1), None).await.unwrap();
+    one.update(id(1), end_always(EndReason::SignedOut)).await.unwrap();
+    soon("the feed goes on", || two.revocations().session_reason(&id(1).into()).is_some()).await;
+    let later = server.open().await;
+    assert_eq!(later.revocations().session_reason(&id(1).into()), Some(EndReason::SignedOut));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_judged_by_what_may_be_the_trace_of_his_own_lost_answer() {
+    let server = Server::start();
+    let (one, two) = (server.open().await, server.open().await);
+    one.create(session(1, "ann", 1), None).await.unwrap();
+    let client = redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
+    let raw = Mutex::new(client.get_connection().unwrap());
+    let asked = Arc::new(Mutex::new(0));
+    let count = asked.clone();
+    let rotate = move |row: Option<&Session>, _: Option<UnixTime>| {
+        let mut count = count.lock().unwrap();
+        *count += 1;
+        if *count == 1 {
+            // Between the read and the write all connections are cut, and a racer goes on from the same token.
+            let (two, handle) = (&two, Handle::current());
+            let kill = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes").take();
+            let further = |row: Option<&Session>, _: Option<UnixTime>| {
+                Change::Put(Session { counter: 9, ..row.unwrap().clone() })
+            };
+            tokio::task::block_in_place(|| {
+                handle.block_on(two.update(id(1), Box::new(further))).unwrap();
+                let _: u64 = kill.query(&mut *raw.lock().unwrap()).unwrap();
+            });
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        eves = one.list(&user("eve"), None, 10).await.unwrap();
-    }
-    assert_eq!(eves, []);
+        Change::Put(Session { counter: 8, ..row.unwrap().clone() })
+    };
+    let error = one.update(id(1), Box::new(rotate)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unreachable(_)), "{error:?}");
+    assert_eq!(*asked.lock().unwrap(), 1);
+    assert_eq!(one.find(id(1)).await.unwrap().unwrap().counter, 9);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -302,7 +392,7 @@ async fn a_write_that_comes_too_late_is_not_made() {
     let store = RedisStore::open(&config, &policy(), Arc::new(Revocations::new())).await.unwrap();
     store.create(session(1, "ann", 1), None).await.unwrap();
     let pid = server.child.id().to_string();
-    let stop = move |_: Option<&Session>| {
+    let stop = move |_: Option<&Session>, _: Option<UnixTime>| {
         // The row was read; before the write arrives the server stands still.
         drop(Command::new("kill").args(["-STOP", &pid]).status());
         Change::End(EndReason::SignedOut)

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fjall::Slice;
-use redis::Value;
+use redis::{Cmd, Value};
 use tokio::time::Instant;
 
 use super::super::draft::{Draft, Rows, TABLES, Table, Written};
@@ -67,6 +67,8 @@ struct Fetched {
     revocations: HashMap<Vec<u8>, Option<Slice>>,
     users: HashMap<Vec<u8>, Vec<Slice>>,
     missing: Mutex<Vec<Read>>,
+    /// The server's clock when the last of it was read.
+    clock: UnixTime,
 }
 
 /// Never seen outside: the operation begins again with what was missing.
@@ -132,6 +134,10 @@ impl Rows for Fetched {
         if self.missing.lock().unwrap_or_else(PoisonError::into_inner).is_empty() { Ok(()) } else { Err(NOT_FETCHED) }
     }
 
+    fn clock(&self) -> Option<UnixTime> {
+        Some(self.clock)
+    }
+
     fn rows_expire(&self) -> bool {
         true
     }
@@ -186,6 +192,12 @@ impl<T> Attempt<T> {
         rows.chain(revocations.map(|key| Read::Revocation(key.to_vec()))).collect()
     }
 
+    /// Whether the sessions it writes are now as they were `before`.
+    fn touches_only_what_is_as_in(&self, before: &Fetched, now: &Fetched) -> bool {
+        let mut keys = self.written[Table::Sessions as usize].keys();
+        keys.all(|key| before.find(Table::Sessions, key) == now.find(Table::Sessions, key))
+    }
+
     /// Whether all of it is there: then it was carried out, or somebody else has done exactly the same.
     fn is_in(&self, fetched: &Fetched) -> bool {
         let is_there = |table: Table| {
@@ -236,6 +248,16 @@ impl Transactions {
         Instant::now() + self.link.config().timeout
     }
 
+    /// What follows a write that `store.replicas` replicas must have.
+    pub(super) fn wait(&self, deadline: Instant) -> Option<Cmd> {
+        let replicas = self.link.config().replicas;
+        (replicas > 0).then(|| {
+            // Less than we wait ourselves, so that a missing replica is told from a missing server.
+            let left = millis(deadline.saturating_duration_since(Instant::now()) * 9 / 10).max(1);
+            redis::cmd("WAIT").arg(replicas).arg(left).take()
+        })
+    }
+
     /// Carries `operation` out on `part`. `hints` are what it will surely read. `publish` is told what was revoked,
     /// before this returns.
     ///
@@ -250,24 +272,31 @@ impl Transactions {
         let deadline = self.deadline();
         let mut fetched = Fetched::default();
         let mut wanted = hints;
-        let mut unknown: Option<Attempt<T>> = None;
+        let mut unknown: Option<(Attempt<T>, Fetched, StoreError)> = None;
         let mut races = 0_u32;
-        // The server's clock when the first of the rows was read, and ours just before.
-        let mut read_at = None;
         loop {
-            let asked_at = Instant::now();
-            let server_time = self.fetch(part, &wanted, &mut fetched, deadline).await?;
+            self.fetch(part, &wanted, &mut fetched, deadline).await?;
+            let (server_time, answered_at) = (fetched.clock, Instant::now());
             if let Some(elsewhere) = fetched.rows.values().flatten().find_map(|row| pointed_to(row)) {
                 return Ok(Outcome::Elsewhere(elsewhere));
             }
-            let (asked_at, server_time) = *read_at.get_or_insert((asked_at, server_time));
             // Looked at again each time: what was lost on the way may still arrive.
-            let made = unknown.take_if(|attempt| attempt.is_in(&fetched));
-            let is_made = made.is_some();
-            let attempt = match made {
-                Some(attempt) => attempt,
+            let mut made = None;
+            if let Some((attempt, before, error)) = unknown.take() {
+                if attempt.is_in(&fetched) {
+                    made = Some((attempt, before, error));
+                } else if attempt.touches_only_what_is_as_in(&before, &fetched) {
+                    unknown = Some((attempt, before, error));
+                } else {
+                    // Neither as it would leave it nor as it was: somebody went on from there, perhaps from our own
+                    // write. A rotation would then look like a theft to itself. Who asks again gets a verdict of its own.
+                    return Err(error);
+                }
+            }
+            let (attempt, lost) = match made {
+                Some((attempt, before, error)) => (attempt, Some((before, error))),
                 None => match draft(&mut fetched, &operation) {
-                    Ok(attempt) => attempt?,
+                    Ok(attempt) => (attempt?, None),
                     Err(missing) => {
                         wanted = missing;
                         continue;
@@ -276,14 +305,14 @@ impl Transactions {
             };
             // Nothing to write: it is made already, or is a verdict on rows as they are. That is an answer, unless
             // replicas must have those rows too, and nobody has said that they do.
-            let is_written = is_made || attempt.is_empty();
+            let is_written = lost.is_some() || attempt.is_empty();
             if is_written && self.link.config().replicas == 0 {
                 publish(&attempt.revoked);
                 return Ok(Outcome::Done(attempt.value));
             }
-            // The last moment to begin, by the server's clock. Its clock was read after ours: this can only be early.
-            let left = deadline.saturating_duration_since(asked_at).saturating_sub(WAY_BACK);
-            let not_after = server_time.saturating_add(millis(left));
+            // The last moment to begin, by the server's clock. Ours was read after it: this can only be early.
+            let left = deadline.saturating_duration_since(answered_at).saturating_sub(WAY_BACK);
+            let not_after = server_time.plus(left).as_millis();
             let nothing = Default::default();
             let written = if is_written { &nothing } else { &attempt.written };
             match self.commit(part, &fetched, written, not_after, deadline).await {
@@ -295,8 +324,8 @@ impl Transactions {
                     races += 1;
                     tokio::time::sleep(backoff(races)).await;
                     wanted = fetched.reads();
-                    if is_made {
-                        unknown = Some(attempt);
+                    if let Some((before, error)) = lost {
+                        unknown = Some((attempt, before, error));
                     }
                 }
                 Err(CallError::Failed(error)) => return Err(error),
@@ -307,11 +336,11 @@ impl Transactions {
                     wanted = fetched.reads();
                     wanted
                         .extend(attempt.reads().into_iter().filter(|read| !wanted.contains(read)).collect::<Vec<_>>());
-                    unknown = Some(attempt);
+                    let before = lost.map_or_else(|| std::mem::take(&mut fetched), |(before, _)| before);
+                    unknown = Some((attempt, before, error));
                 }
             }
             fetched = Fetched::default();
-            read_at = None;
         }
     }
 
@@ -355,14 +384,14 @@ impl Transactions {
         }
     }
 
-    /// Reads into `fetched` at one moment; returns the server's time, in milliseconds since 1970.
+    /// Reads into `fetched`, all at one moment.
     async fn fetch(
         &self,
         part: Part,
         wanted: &[Read],
         fetched: &mut Fetched,
         deadline: Instant,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<(), StoreError> {
         let keys = self.link.keys();
         let mut names = vec![keys.by_user(part), keys.revocations(part)];
         let (mut rows, mut revocations, mut ranges) = (Vec::new(), Vec::new(), Vec::new());
@@ -405,7 +434,8 @@ impl Transactions {
             let members = members.into_iter().map(|member| bytes(member)?.ok_or(UNREADABLE));
             fetched.users.insert(prefix, members.collect::<Result<_, _>>()?);
         }
-        u64::try_from(time).map_err(|_negative| UNREADABLE)
+        fetched.clock = UnixTime::from_millis(u64::try_from(time).map_err(|_negative| UNREADABLE)?);
+        Ok(())
     }
 
     /// Writes what is `written` if everything is as it was `fetched`. Nothing written: a mark, to wait for.
@@ -443,11 +473,7 @@ impl Transactions {
             vec![keys.by_user(part), keys.revocations(part), keys.expiry(part), keys.feed(part), keys.meta(part)];
         names.append(&mut rows.keys);
         let replicas = self.link.config().replicas;
-        let wait = (replicas > 0).then(|| {
-            // Less than we wait ourselves, so that a missing replica is told from a missing server.
-            let left = millis(deadline.saturating_duration_since(Instant::now()) * 9 / 10).max(1);
-            redis::cmd("WAIT").arg(replicas).arg(left).take()
-        });
+        let wait = self.wait(deadline);
         let (call, fallback) = self.commit.calls(&names, &words.0, wait.as_ref());
         let waits = if replicas > 0 { Waits::ForReplicas } else { Waits::No };
         let answer = self.link.carry_out(part, &call, Some(&fallback), waits, deadline).await?;
