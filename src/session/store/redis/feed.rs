@@ -18,7 +18,7 @@ use super::super::{StoreError, record};
 use super::Core;
 use super::give_back::{self, Due};
 use super::keys::{PARTS, Part};
-use super::link::Script;
+use super::link::{Script, Waits};
 use super::transaction::{FEED_KEPT, UNREADABLE, millis};
 use crate::config::{Origin, Topology};
 use crate::gateway::chain;
@@ -262,12 +262,14 @@ impl Core {
             }
         }
         let deadline = self.transactions.deadline();
+        let mut waits = Waits::No;
         if let Some(wait) = self.transactions.wait(deadline) {
             // One for all that went before it on the connection.
             calls.add_command(wait.clone());
             fallbacks.add_command(wait);
+            waits = Waits::ForReplicas;
         }
-        let mut names = self.link.call(*first, &calls, Some(&fallbacks), deadline).await?;
+        let mut names = self.link.carry_out(*first, &calls, Some(&fallbacks), waits, deadline).await?;
         if names.len() > parts.len() {
             match names.pop() {
                 Some(Value::Int(have)) if have >= i64::from(self.link.config().replicas) => {

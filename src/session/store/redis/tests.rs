@@ -13,18 +13,18 @@ use crate::revocation::EndReason;
 use crate::session::store::conformance::{Store, at, conformance, id, session, user};
 
 /// A server of its own, ended when dropped.
-struct Server {
+pub(super) struct Server {
     child: Child,
-    port: u16,
+    pub(super) port: u16,
     _dir: TempDir,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         Self::start_with(&[])
     }
 
-    fn start_with(more: &[&str]) -> Self {
+    pub(super) fn start_with(more: &[&str]) -> Self {
         // A cluster's nodes talk on a port ten thousand higher.
         let port = std::iter::repeat_with(|| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port())
             .map(|port| 10_000 + port % 20_000)
@@ -46,20 +46,18 @@ impl Server {
     }
 
     fn config(&self) -> Redis {
-        Redis {
-            servers: vec![Origin { host: "127.0.0.1".into(), port: self.port }],
-            tls: false,
-            database: 0,
-            topology: Topology::Single,
-            ca: None,
-            username: None,
-            password: None,
-            sentinel_password: None,
-            prefix: "portcullis".into(),
-            replicas: 0,
-            timeout: Duration::from_secs(5),
-            max_revocation_lag: Duration::from_secs(5),
-        }
+        config(self.port)
+    }
+
+    /// A command, carried out at once.
+    pub(super) fn tell(&self, words: &[&str]) -> String {
+        let told = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(words).output().unwrap();
+        String::from_utf8_lossy(&told.stdout).into_owned()
+    }
+
+    /// Stops or continues it, as `kill` names that.
+    fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
     }
 
     async fn open(&self) -> RedisStore {
@@ -74,7 +72,24 @@ impl Drop for Server {
     }
 }
 
-fn policy() -> SessionPolicy {
+pub(super) fn config(port: u16) -> Redis {
+    Redis {
+        servers: vec![Origin { host: "127.0.0.1".into(), port }],
+        tls: false,
+        database: 0,
+        topology: Topology::Single,
+        ca: None,
+        username: None,
+        password: None,
+        sentinel_password: None,
+        prefix: "portcullis".into(),
+        replicas: 0,
+        timeout: Duration::from_secs(5),
+        max_revocation_lag: Duration::from_secs(5),
+    }
+}
+
+pub(super) fn policy() -> SessionPolicy {
     (&crate::config::Session::unused()).into()
 }
 
@@ -138,6 +153,76 @@ async fn the_suite_passes_when_every_write_waits_for_a_replica_and_without_one_n
     let end = first.update(id(1), end_always(EndReason::SignedOut)).await.unwrap_err();
     assert!(matches!(end, StoreError::NotReplicated), "{end:?}");
     assert!(matches!(first.health(), Err(StoreError::NotReplicated)) || lag() < UNREACHABLE_AFTER);
+}
+
+/// A primary with a replica that has caught up.
+async fn pair() -> (Server, Server) {
+    let primary = Server::start_with(&["--repl-diskless-sync-delay", "0"]);
+    let replica = Server::start_with(&["--replicaof", "127.0.0.1", &primary.port.to_string()]);
+    soon("the replica is made", || primary.tell(&["INFO", "replication"]).contains("state=online")).await;
+    (primary, replica)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_do_not_stand_behind_writes_that_wait_for_replicas() {
+    let (primary, replica) = pair().await;
+    let config = Redis { replicas: 1, timeout: Duration::from_secs(3), ..primary.config() };
+    let store = Arc::new(RedisStore::open(&config, &policy(), Arc::new(Revocations::new())).await.unwrap());
+    for byte in 1..=16 {
+        store.create(session(byte, "ann", 1), None).await.unwrap();
+    }
+    replica.signal("-STOP");
+    let writes: Vec<_> = (1..=16)
+        .map(|byte| {
+            let store = store.clone();
+            tokio::spawn(async move { store.update(id(byte), end_always(EndReason::SignedOut)).await })
+        })
+        .collect();
+    soon("writes wait on every lane", || {
+        let clients = primary.tell(&["INFO", "clients"]);
+        let waiting =
+            clients.lines().filter_map(|line| line.strip_prefix("blocked_clients:")?.trim().parse::<usize>().ok());
+        // The reader of the feed is one of them.
+        waiting.sum::<usize>() > 8
+    })
+    .await;
+    for _ in 0..16 {
+        let found = tokio::time::timeout(Duration::from_millis(500), store.find(id(1))).await;
+        assert!(found.expect("a read stood behind a write").is_ok());
+    }
+    replica.signal("-CONT");
+    for write in writes {
+        drop(write.await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_made_but_not_waited_for_is_acknowledged_only_once_replicas_have_it() {
+    let (primary, replica) = pair().await;
+    let config = Redis { replicas: 1, timeout: Duration::from_secs(3), ..primary.config() };
+    let store = Arc::new(RedisStore::open(&config, &policy(), Arc::new(Revocations::new())).await.unwrap());
+    let end = async |byte, meanwhile: &mut dyn FnMut()| {
+        store.create(session(byte, "ann", 1), None).await.unwrap();
+        // The script is answered and the `WAIT` behind it is not.
+        primary.tell(&["ACL", "SETUSER", "default", "-wait"]);
+        let ending = tokio::spawn({
+            let store = store.clone();
+            async move { store.update(id(byte), end_always(EndReason::SignedOut)).await }
+        });
+        let key = store.core.link.keys().session(Part::of_user(&user("ann")), id(byte));
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", primary.port)).unwrap();
+        let mut raw = client.get_multiplexed_async_connection().await.unwrap();
+        while redis::cmd("EXISTS").arg(&key).query_async::<bool>(&mut raw).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        meanwhile();
+        primary.tell(&["ACL", "SETUSER", "default", "+wait"]);
+        ending.await.unwrap()
+    };
+    let updated = end(1, &mut || ()).await.unwrap();
+    assert_eq!(updated.before.map(|row| row.id), Some(id(1)), "it was this call that ended it");
+    let error = end(2, &mut || replica.signal("-STOP")).await.unwrap_err();
+    assert!(matches!(error, StoreError::NotReplicated), "{error:?}");
 }
 
 async fn soon(what: &str, mut holds: impl FnMut() -> bool) {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::super::draft::{Draft, Rows, TABLES, Table, Written};
 use super::super::{StoreError, record};
 use super::keys::Part;
-use super::link::{CallError, Link, Script};
+use super::link::{self, CallError, Link, Script, Waits};
 use crate::clock::UnixTime;
 use crate::ids::SessionId;
 use crate::revocation::Revocation;
@@ -281,34 +281,41 @@ impl Transactions {
                 return Ok(Outcome::Elsewhere(elsewhere));
             }
             // Looked at again each time: what was lost on the way may still arrive.
+            let mut made = None;
             if let Some((attempt, before, error)) = unknown.take() {
                 if attempt.is_in(&fetched) {
-                    publish(&attempt.revoked);
-                    return Ok(Outcome::Done(attempt.value));
-                }
-                // Neither as it would leave it nor as it was: somebody went on from there, perhaps from our own write. A
-                // rotation would then look like a theft to itself. Who asks again gets a verdict of its own.
-                if !attempt.touches_only_what_is_as_in(&before, &fetched) {
+                    made = Some((attempt, before, error));
+                } else if attempt.touches_only_what_is_as_in(&before, &fetched) {
+                    unknown = Some((attempt, before, error));
+                } else {
+                    // Neither as it would leave it nor as it was: somebody went on from there, perhaps from our own
+                    // write. A rotation would then look like a theft to itself. Who asks again gets a verdict of its own.
                     return Err(error);
                 }
-                unknown = Some((attempt, before, error));
             }
-            let attempt = match draft(&mut fetched, &operation) {
-                Ok(attempt) => attempt?,
-                Err(missing) => {
-                    wanted = missing;
-                    continue;
-                }
+            let (attempt, lost) = match made {
+                Some((attempt, before, error)) => (attempt, Some((before, error))),
+                None => match draft(&mut fetched, &operation) {
+                    Ok(attempt) => (attempt?, None),
+                    Err(missing) => {
+                        wanted = missing;
+                        continue;
+                    }
+                },
             };
-            if attempt.is_empty() && self.link.config().replicas == 0 {
-                // A verdict on rows as they are.
+            // Nothing to write: it is made already, or is a verdict on rows as they are. That is an answer, unless
+            // replicas must have those rows too, and nobody has said that they do.
+            let is_written = lost.is_some() || attempt.is_empty();
+            if is_written && self.link.config().replicas == 0 {
                 publish(&attempt.revoked);
                 return Ok(Outcome::Done(attempt.value));
             }
             // The last moment to begin, by the server's clock. Ours was read after it: this can only be early.
             let left = deadline.saturating_duration_since(answered_at).saturating_sub(WAY_BACK);
             let not_after = server_time.plus(left).as_millis();
-            match self.commit(part, &fetched, &attempt, not_after, deadline).await {
+            let nothing = Default::default();
+            let written = if is_written { &nothing } else { &attempt.written };
+            match self.commit(part, &fetched, written, not_after, deadline).await {
                 Ok(Commit::Done) => {
                     publish(&attempt.revoked);
                     return Ok(Outcome::Done(attempt.value));
@@ -317,16 +324,20 @@ impl Transactions {
                     races += 1;
                     tokio::time::sleep(backoff(races)).await;
                     wanted = fetched.reads();
+                    if let Some((before, error)) = lost {
+                        unknown = Some((attempt, before, error));
+                    }
                 }
                 Err(CallError::Failed(error)) => return Err(error),
                 Err(CallError::Unknown(error)) => {
-                    if Instant::now() >= deadline {
+                    if !link::pause(deadline).await {
                         return Err(error);
                     }
                     wanted = fetched.reads();
                     wanted
                         .extend(attempt.reads().into_iter().filter(|read| !wanted.contains(read)).collect::<Vec<_>>());
-                    unknown = Some((attempt, std::mem::take(&mut fetched), error));
+                    let before = lost.map_or_else(|| std::mem::take(&mut fetched), |(before, _)| before);
+                    unknown = Some((attempt, before, error));
                 }
             }
             fetched = Fetched::default();
@@ -367,7 +378,7 @@ impl Transactions {
         loop {
             match self.link.call(part, &call, Some(&fallback), deadline).await {
                 Ok(mut values) => return values.pop().ok_or(UNREADABLE),
-                Err(CallError::Unknown(_)) if Instant::now() < deadline => {}
+                Err(CallError::Unknown(_)) if link::pause(deadline).await => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -427,11 +438,12 @@ impl Transactions {
         Ok(())
     }
 
-    async fn commit<T>(
+    /// Writes what is `written` if everything is as it was `fetched`. Nothing written: a mark, to wait for.
+    async fn commit(
         &self,
         part: Part,
         fetched: &Fetched,
-        attempt: &Attempt<T>,
+        written: &[Written; TABLES.len()],
         not_after: u64,
         deadline: Instant,
     ) -> Result<Commit, CallError> {
@@ -454,7 +466,7 @@ impl Transactions {
             // All members of a range have one length, so no two lists look alike when joined.
             words.text("users").bytes(&from).bytes(&to).bytes(&members.concat());
         }
-        self.writes(attempt, &mut words, &mut rows).map_err(CallError::Failed)?;
+        self.writes(written, &mut words, &mut rows).map_err(CallError::Failed)?;
 
         let keys = self.link.keys();
         let mut names =
@@ -463,7 +475,8 @@ impl Transactions {
         let replicas = self.link.config().replicas;
         let wait = self.wait(deadline);
         let (call, fallback) = self.commit.calls(&names, &words.0, wait.as_ref());
-        let answer = self.link.call(part, &call, Some(&fallback), deadline).await?;
+        let waits = if replicas > 0 { Waits::ForReplicas } else { Waits::No };
+        let answer = self.link.carry_out(part, &call, Some(&fallback), waits, deadline).await?;
         match answer.as_slice() {
             [Value::Int(0), ..] => Ok(Commit::Changed),
             [Value::Int(2), ..] => Err(CallError::Failed(StoreError::Timeout)),
@@ -475,9 +488,14 @@ impl Transactions {
         }
     }
 
-    fn writes<T>(&self, attempt: &Attempt<T>, words: &mut Words, rows: &mut RowKeys<'_>) -> Result<(), StoreError> {
-        let [sessions, by_user, revocations, _] = &attempt.written;
-        if attempt.is_empty() {
+    fn writes(
+        &self,
+        written: &[Written; TABLES.len()],
+        words: &mut Words,
+        rows: &mut RowKeys<'_>,
+    ) -> Result<(), StoreError> {
+        let [sessions, by_user, revocations, _] = written;
+        if written.iter().all(Written::is_empty) {
             words.number(1).text("mark");
             return Ok(());
         }
