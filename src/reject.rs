@@ -11,120 +11,136 @@ use crate::revocation::EndReason;
 use crate::route::RouteError;
 use crate::token::TokenError;
 
+/// An enum of words, each with one status.
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $variant:ident = $status:literal $word:literal;)*) => {
-        /// Why a request was not answered by an upstream, or not well. The word is in the answer, the log and the metrics.
+    ($(#[$about:meta])* $vis:vis enum $name:ident {
+        $($(#[$doc:meta])* $variant:ident = $status:literal $word:literal;)*
+    }) => {
+        $(#[$about])*
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-        pub enum Reason {
+        $vis enum $name {
             $($(#[$doc])* $variant,)*
         }
 
-        impl Reason {
+        impl $name {
             /// Every reason, in the order of their discriminants.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+            $vis const ALL: &[Self] = &[$(Self::$variant,)*];
 
             /// The word.
-            pub const fn as_str(self) -> &'static str {
+            $vis const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
             }
 
             /// The status it is answered with.
-            pub const fn status(self) -> StatusCode {
+            $vis const fn status(self) -> http::StatusCode {
                 let code: u16 = match self { $(Self::$variant => $status,)* };
-                match StatusCode::from_u16(code) {
+                match http::StatusCode::from_u16(code) {
                     Ok(status) => status,
-                    Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                    Err(_) => http::StatusCode::INTERNAL_SERVER_ERROR,
                 }
             }
         }
+
+        // A refusal that says nothing is wrong would be taken for an answer.
+        const _: () = {
+            let mut at = 0;
+            while at < $name::ALL.len() {
+                assert!($name::ALL[at].status().as_u16() >= 400);
+                at += 1;
+            }
+        };
     };
 }
+pub(crate) use reasons;
 
 reasons! {
-    /// No `Authorization` header on a route that asks for an identity.
-    MissingToken = 401 "missing_token";
-    /// Not exactly one `Authorization: Bearer`.
-    MalformedAuthorization = 401 "malformed_authorization";
-    /// Longer than `limits.token_bytes`.
-    TokenTooLarge = 401 "token_too_large";
-    /// Not a strict compact JWS.
-    MalformedToken = 401 "malformed_token";
-    /// Of an issuer that is not trusted, or not on this route.
-    UnknownIssuer = 401 "unknown_issuer";
-    /// Signed with a key the issuer does not publish.
-    UnknownKey = 401 "unknown_key";
-    /// An algorithm that is not the key's.
-    WrongAlgorithm = 401 "wrong_algorithm";
-    /// The signature does not fit.
-    BadSignature = 401 "bad_signature";
-    /// For somebody else.
-    WrongAudience = 401 "wrong_audience";
-    /// Past its `exp`.
-    TokenExpired = 401 "token_expired";
-    /// Before its `nbf` or `iat`.
-    TokenNotYetValid = 401 "token_not_yet_valid";
-    /// The session was signed out.
-    SignedOut = 401 "signed_out";
-    /// The session was ended through the admin API.
-    SecurityAction = 401 "security_action";
-    /// The session was idle for too long.
-    SessionIdle = 401 "session_idle";
-    /// The session is past its maximum lifetime.
-    SessionMaxAge = 401 "session_max_age";
-    /// The user signed in elsewhere and has no room for this session.
-    SignedInElsewhere = 401 "signed_in_elsewhere";
-    /// A refresh token of the session was used twice.
-    RefreshReused = 401 "refresh_reused";
-    /// The session ended, longer ago than the reason is kept.
-    SessionEnded = 401 "session_ended";
-    /// The keys of the token's issuer were never loaded.
-    KeysUnavailable = 503 "keys_unavailable";
-    /// The store did not answer.
-    StoreUnavailable = 503 "store_unavailable";
-    /// Ends of sessions made by other gateways are not known in time, and the route refuses then.
-    RevocationsStale = 503 "revocations_stale";
-    /// `Host` is missing, repeated, malformed, or not what `:authority` or the target says.
-    BadHost = 400 "bad_host";
-    /// The path has a spelling that is always refused.
-    BadPath = 400 "bad_path";
-    /// The path has more than one reading.
-    AmbiguousPath = 400 "ambiguous_path";
-    /// The request target is no path.
-    BadTarget = 400 "bad_target";
-    /// `Content-Length` or `Transfer-Encoding` is repeated, malformed or contradictory.
-    BadFraming = 400 "bad_framing";
-    /// The client broke its body off, or broke its chunks.
-    BodyBroken = 400 "body_broken";
-    /// The client's body stalled.
-    BodyTimeout = 408 "body_timeout";
-    /// The body is longer than allowed.
-    BodyTooLarge = 413 "body_too_large";
-    /// The target is longer than `limits.uri_bytes`.
-    UriTooLong = 414 "uri_too_long";
-    /// The header is larger than `limits.header_bytes` or has more fields than `limits.header_count`.
-    HeaderTooLarge = 431 "header_too_large";
-    /// No route has this host and path.
-    NoRoute = 404 "no_route";
-    /// The route has other methods.
-    MethodNotAllowed = 405 "method_not_allowed";
-    /// `CONNECT` and `TRACE` are never forwarded; a transfer coding other than `chunked` is not understood.
-    NotImplemented = 501 "not_implemented";
-    /// No server of the upstream could be connected to.
-    UpstreamUnreachable = 502 "upstream_unreachable";
-    /// The upstream closed or broke its response.
-    UpstreamBroken = 502 "upstream_broken";
-    /// The upstream did not answer in time.
-    UpstreamTimeout = 504 "upstream_timeout";
-    /// The client went away before the answer (never sent; for the log).
-    ClientGone = 499 "client_gone";
-    /// The form or JSON of an endpoint of ours is malformed.
-    InvalidRequest = 400 "invalid_request";
-    /// A refresh token that is none of ours.
-    InvalidGrant = 400 "invalid_grant";
-    /// A `grant_type` other than `refresh_token`.
-    UnsupportedGrantType = 400 "unsupported_grant_type";
-    /// More refreshes than `limits.refreshes_per_session` or `limits.refreshes_per_address`.
-    TooManyRefreshes = 429 "too_many_refreshes";
+    /// Why a request was not answered by an upstream, or not well. The word is in the answer, the log and the metrics.
+    pub enum Reason {
+        /// No `Authorization` header on a route that asks for an identity.
+        MissingToken = 401 "missing_token";
+        /// Not exactly one `Authorization: Bearer`.
+        MalformedAuthorization = 401 "malformed_authorization";
+        /// Longer than `limits.token_bytes`.
+        TokenTooLarge = 401 "token_too_large";
+        /// Not a strict compact JWS.
+        MalformedToken = 401 "malformed_token";
+        /// Of an issuer that is not trusted, or not on this route.
+        UnknownIssuer = 401 "unknown_issuer";
+        /// Signed with a key the issuer does not publish.
+        UnknownKey = 401 "unknown_key";
+        /// An algorithm that is not the key's.
+        WrongAlgorithm = 401 "wrong_algorithm";
+        /// The signature does not fit.
+        BadSignature = 401 "bad_signature";
+        /// For somebody else.
+        WrongAudience = 401 "wrong_audience";
+        /// Past its `exp`.
+        TokenExpired = 401 "token_expired";
+        /// Before its `nbf` or `iat`.
+        TokenNotYetValid = 401 "token_not_yet_valid";
+        /// The session was signed out.
+        SignedOut = 401 "signed_out";
+        /// The session was ended through the admin API.
+        SecurityAction = 401 "security_action";
+        /// The session was idle for too long.
+        SessionIdle = 401 "session_idle";
+        /// The session is past its maximum lifetime.
+        SessionMaxAge = 401 "session_max_age";
+        /// The user signed in elsewhere and has no room for this session.
+        SignedInElsewhere = 401 "signed_in_elsewhere";
+        /// A refresh token of the session was used twice.
+        RefreshReused = 401 "refresh_reused";
+        /// The session ended, longer ago than the reason is kept.
+        SessionEnded = 401 "session_ended";
+        /// The keys of the token's issuer were never loaded.
+        KeysUnavailable = 503 "keys_unavailable";
+        /// The store did not answer.
+        StoreUnavailable = 503 "store_unavailable";
+        /// Ends of sessions made by other gateways are not known in time, and the route refuses then.
+        RevocationsStale = 503 "revocations_stale";
+        /// `Host` is missing, repeated, malformed, or not what `:authority` or the target says.
+        BadHost = 400 "bad_host";
+        /// The path has a spelling that is always refused.
+        BadPath = 400 "bad_path";
+        /// The path has more than one reading.
+        AmbiguousPath = 400 "ambiguous_path";
+        /// The request target is no path.
+        BadTarget = 400 "bad_target";
+        /// `Content-Length` or `Transfer-Encoding` is repeated, malformed or contradictory.
+        BadFraming = 400 "bad_framing";
+        /// The client broke its body off, or broke its chunks.
+        BodyBroken = 400 "body_broken";
+        /// The client's body stalled.
+        BodyTimeout = 408 "body_timeout";
+        /// The body is longer than allowed.
+        BodyTooLarge = 413 "body_too_large";
+        /// The target is longer than `limits.uri_bytes`.
+        UriTooLong = 414 "uri_too_long";
+        /// The header is larger than `limits.header_bytes` or has more fields than `limits.header_count`.
+        HeaderTooLarge = 431 "header_too_large";
+        /// No route has this host and path.
+        NoRoute = 404 "no_route";
+        /// The route has other methods.
+        MethodNotAllowed = 405 "method_not_allowed";
+        /// `CONNECT` and `TRACE` are never forwarded; a transfer coding other than `chunked` is not understood.
+        NotImplemented = 501 "not_implemented";
+        /// No server of the upstream could be connected to.
+        UpstreamUnreachable = 502 "upstream_unreachable";
+        /// The upstream closed or broke its response.
+        UpstreamBroken = 502 "upstream_broken";
+        /// The upstream did not answer in time.
+        UpstreamTimeout = 504 "upstream_timeout";
+        /// The client went away before the answer (never sent; for the log).
+        ClientGone = 499 "client_gone";
+        /// The form or JSON of an endpoint of ours is malformed.
+        InvalidRequest = 400 "invalid_request";
+        /// A refresh token that is none of ours.
+        InvalidGrant = 400 "invalid_grant";
+        /// A `grant_type` other than `refresh_token`.
+        UnsupportedGrantType = 400 "unsupported_grant_type";
+        /// More refreshes than `limits.refreshes_per_session` or `limits.refreshes_per_address`.
+        TooManyRefreshes = 429 "too_many_refreshes";
+    }
 }
 
 impl Reason {

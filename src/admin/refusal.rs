@@ -5,79 +5,53 @@ use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
 use crate::gateway::chain;
+use crate::reject::reasons;
 use crate::session::StoreError;
 
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $variant:ident = $status:literal $word:literal;)*) => {
-        /// Why the admin listener did not do what was asked. The word is the `reason` of the answer.
-        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-        pub(crate) enum AdminReason {
-            $($(#[$doc])* $variant,)*
-        }
-
-        impl AdminReason {
-            /// Every reason: the closed list that the API's document has.
-            #[cfg(test)]
-            pub(crate) const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The word.
-            pub(crate) const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word,)* }
-            }
-
-            /// The status it is answered with.
-            pub(crate) const fn status(self) -> StatusCode {
-                let code: u16 = match self { $(Self::$variant => $status,)* };
-                match StatusCode::from_u16(code) {
-                    Ok(status) => status,
-                    Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
-                }
-            }
-        }
-    };
-}
-
 reasons! {
-    /// No `Authorization` header.
-    MissingToken = 401 "missing_token";
-    /// Not exactly one `Authorization: Bearer`.
-    MalformedAuthorization = 401 "malformed_authorization";
-    /// Not the admin token.
-    WrongToken = 401 "wrong_token";
-    /// There is no such path.
-    NoSuchPath = 404 "no_such_path";
-    /// There is no such session, or not any more.
-    NoSuchSession = 404 "no_such_session";
-    /// The path has other methods.
-    MethodNotAllowed = 405 "method_not_allowed";
-    /// The body is not `application/json`.
-    NotJson = 415 "unsupported_media_type";
-    /// The body is not strict JSON.
-    MalformedJson = 400 "malformed_json";
-    /// A member of the body is missing, unknown or not what it must be.
-    InvalidField = 400 "invalid_field";
-    /// A part of the path or query is missing, unknown or not what it must be.
-    InvalidParameter = 400 "invalid_parameter";
-    /// The body was broken off.
-    BodyBroken = 400 "body_broken";
-    /// The body took too long.
-    BodyTimeout = 408 "body_timeout";
-    /// The body is longer than 64 KiB.
-    BodyTooLarge = 413 "body_too_large";
-    /// Without `[session]` nothing is signed here.
-    NoSessionSection = 409 "no_session_section";
-    /// The next key may not be known everywhere yet.
-    KeyNotYetPublished = 409 "key_not_yet_published";
-    /// The keys were given as files.
-    KeysFromFiles = 409 "keys_from_files";
-    /// A fault of the gateway's own.
-    Internal = 500 "internal_error";
-    /// The new keys could not be written; the old ones are in use as before.
-    KeysNotWritten = 503 "keys_not_written";
-    /// The store did not answer: whether the change was made is unknown.
-    StoreUnavailable = 503 "store_unavailable";
-    /// The answer took too long: whether the change was made is unknown.
-    DeadlineExceeded = 503 "deadline_exceeded";
+    /// Why the admin listener did not do what was asked. The word is the `reason` of the answer.
+    pub(crate) enum AdminReason {
+        /// No `Authorization` header.
+        MissingToken = 401 "missing_token";
+        /// Not exactly one `Authorization: Bearer`.
+        MalformedAuthorization = 401 "malformed_authorization";
+        /// Not the admin token.
+        WrongToken = 401 "wrong_token";
+        /// There is no such path.
+        NoSuchPath = 404 "no_such_path";
+        /// There is no such session, or not any more.
+        NoSuchSession = 404 "no_such_session";
+        /// The path has other methods.
+        MethodNotAllowed = 405 "method_not_allowed";
+        /// The body is not `application/json`.
+        NotJson = 415 "unsupported_media_type";
+        /// The body is not strict JSON.
+        MalformedJson = 400 "malformed_json";
+        /// A member of the body is missing, unknown or not what it must be.
+        InvalidField = 400 "invalid_field";
+        /// A part of the path or query is missing, unknown or not what it must be.
+        InvalidParameter = 400 "invalid_parameter";
+        /// The body was broken off.
+        BodyBroken = 400 "body_broken";
+        /// The body took too long.
+        BodyTimeout = 408 "body_timeout";
+        /// The body is longer than 64 KiB.
+        BodyTooLarge = 413 "body_too_large";
+        /// Without `[session]` nothing is signed here.
+        NoSessionSection = 409 "no_session_section";
+        /// The next key may not be known everywhere yet.
+        KeyNotYetPublished = 409 "key_not_yet_published";
+        /// The keys were given as files.
+        KeysFromFiles = 409 "keys_from_files";
+        /// A fault of the gateway's own.
+        Internal = 500 "internal_error";
+        /// The new keys could not be written; the old ones are in use as before.
+        KeysNotWritten = 503 "keys_not_written";
+        /// The store did not answer: whether the change was made is unknown.
+        StoreUnavailable = 503 "store_unavailable";
+        /// The answer took too long: whether the change was made is unknown.
+        DeadlineExceeded = 503 "deadline_exceeded";
+    }
 }
 
 /// An answer that is an error.
