@@ -156,7 +156,7 @@ impl RefreshKeys {
         if files(&keys)?.is_empty() {
             let _turn = lock(dir)?;
             if files(&keys)?.is_empty() {
-                make_key(&keys)?;
+                make_key(&keys, None)?;
             }
         }
         let (watched, keys) = Watched::first(Place::Directory(keys, &["key"]), || load(dir))?;
@@ -236,7 +236,8 @@ impl RefreshKeys {
             let left = waiting.since.plus(PUBLISHED_BEFORE_USE).since(now);
             return Err(RefreshKeysError::NotYetInUse { id: waiting.id, left });
         }
-        let id = make_key(&directory(dir))?;
+        let newest = self.ring.load().keys.first().map(|key| key.since);
+        let id = make_key(&directory(dir), newest)?;
         let keys = watched.again(|| load(dir))?;
         self.set(keys, now)?;
         Ok(id)
@@ -431,7 +432,10 @@ fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, RefreshKeysError> {
 }
 
 /// Makes a key in `dir`: whole and on disk under its name, or not there at all. Returns its id.
-fn make_key(dir: &Path) -> Result<u32, RefreshKeysError> {
+///
+/// Its file is newer than `newest`: many file systems tell times no finer than some milliseconds, and of two keys of one
+/// time nobody could tell which was there first.
+fn make_key(dir: &Path, newest: Option<UnixTime>) -> Result<u32, RefreshKeysError> {
     let mut key = Zeroizing::new([0; MIN_KEY_BYTES]);
     #[expect(clippy::map_err_ignore, reason = "the library's error says nothing")]
     rand::fill(key.as_mut_slice()).map_err(|_| RefreshKeysError::NoRandomness)?;
@@ -440,10 +444,18 @@ fn make_key(dir: &Path) -> Result<u32, RefreshKeysError> {
     let unfinished = dir.join(format!("{}.new", name(id)));
     // One in 2^32, and it would take an older key's file away.
     if path.try_exists().map_err(failed("read", &path))? {
-        return make_key(dir);
+        return make_key(dir, newest);
     }
     let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished).and_then(|mut file| {
         file.write_all(key.as_slice())?;
+        if let Some(newest) = newest {
+            let after = UNIX_EPOCH.checked_add(Duration::from_millis(newest.as_millis().saturating_add(1)));
+            if let Some(after) = after
+                && file.metadata()?.modified()? < after
+            {
+                file.set_modified(after)?;
+            }
+        }
         file.sync_all()
     });
     written.map_err(failed("create", &unfinished))?;
@@ -537,6 +549,18 @@ mod tests {
     }
 
     // --- Several processes ---
+
+    #[test]
+    fn a_key_made_in_the_same_moment_as_the_last_one_waits_all_the_same() {
+        use RefreshKeyState::{Current, Next};
+        for _ in 0..30 {
+            let dir = TempDir::new().unwrap();
+            let keys = RefreshKeys::open_managed(dir.path(), UnixTime::now()).unwrap();
+            let old = keys.current();
+            let new = keys.rotate(UnixTime::now()).unwrap();
+            assert_eq!(states(&keys), [(Next, new), (Current, old)]);
+        }
+    }
 
     #[test]
     fn a_new_key_is_accepted_at_once_and_makes_tokens_once_everyone_knows_it() {
