@@ -61,8 +61,19 @@ enum Break {
     Gap(Duration),
 }
 
+impl Break {
+    /// Whether the server was reached and says no, which another try does not change.
+    fn is_refusal(&self) -> bool {
+        let Self::Redis(error) = self else { return false };
+        error.kind() == redis::ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "NOPERM"))
+    }
+}
+
+/// What whoever opens the store waits for: a part whose snapshot is complete, or that there will be none.
+pub(super) type Synced = Result<Part, StoreError>;
+
 /// Starts the readers and the beats. Each part is sent to `synced` once its snapshot is complete.
-pub(super) fn start(core: &Arc<Core>, synced: &mpsc::UnboundedSender<Part>) -> JoinSet<()> {
+pub(super) fn start(core: &Arc<Core>, synced: &mpsc::UnboundedSender<Synced>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     // One read of many streams needs them on one server, and in a cluster even in one slot.
     let groups: Vec<Vec<Part>> = match core.link.config().topology {
@@ -83,7 +94,7 @@ struct Reader {
     core: Arc<Core>,
     parts: Vec<Part>,
     positions: HashMap<Part, Position>,
-    synced: mpsc::UnboundedSender<Part>,
+    synced: mpsc::UnboundedSender<Synced>,
 }
 
 impl Reader {
@@ -104,10 +115,16 @@ impl Reader {
             if matches!(reason, Break::Gap(_)) {
                 self.positions.values_mut().for_each(|position| position.is_good = false);
             }
-            self.core.feed_trouble(match reason {
+            let is_refusal = reason.is_refusal();
+            let trouble = match reason {
                 Break::Store(error) => error,
+                refusal if is_refusal => StoreError::Refused(Arc::new(refusal)),
                 other => StoreError::Unreachable(Arc::new(other)),
-            });
+            };
+            self.core.feed_trouble(trouble.clone());
+            if is_refusal {
+                let _ = self.synced.send(Err(trouble));
+            }
             self.parts.iter().for_each(|part| self.core.link.forget_place(*part));
             if !was_reading {
                 tokio::time::sleep(PAUSE).await;
@@ -202,7 +219,7 @@ impl Reader {
         self.positions.insert(part, Position { entry, is_good: true });
         if is_first {
             // Nobody listens any more once the store is open.
-            let _ = self.synced.send(part);
+            let _ = self.synced.send(Ok(part));
         }
         Ok(is_first)
     }

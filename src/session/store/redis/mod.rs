@@ -55,6 +55,15 @@ pub enum RedisOpenError {
     /// The system has no random bytes.
     #[error("no random bytes from the system")]
     NoRandomness,
+    /// The store was reached and says no: another password, or a user without the permissions.
+    #[error("cannot read the revocations from {store}")]
+    Refused {
+        /// Which store.
+        store: String,
+        /// What it says.
+        #[source]
+        cause: StoreError,
+    },
     /// The revocations could not be had in time, and without them nobody can be judged.
     #[error("cannot read the revocations from {store} within {} s", OPEN_DEADLINE.as_secs())]
     NotInTime {
@@ -129,12 +138,18 @@ impl RedisStore {
         let tasks = feed::start(&core, &sender);
         let complete = async {
             for _ in 0..PARTS {
-                synced.recv().await;
+                synced.recv().await.unwrap_or(Err(StoreError::Closed))?;
             }
+            Ok(())
         };
-        if tokio::time::timeout(OPEN_DEADLINE, complete).await.is_err() {
-            let cause = core.trouble().unwrap_or(StoreError::Timeout);
-            return Err(RedisOpenError::NotInTime { store: config.urls().join(", "), cause });
+        let store = || config.urls().join(", ");
+        match tokio::time::timeout(OPEN_DEADLINE, complete).await {
+            Ok(Ok(())) => {}
+            Ok(Err(cause)) => return Err(RedisOpenError::Refused { store: store(), cause }),
+            Err(_late) => {
+                let cause = core.trouble().unwrap_or(StoreError::Timeout);
+                return Err(RedisOpenError::NotInTime { store: store(), cause });
+            }
         }
         Ok(Self { core, runtime: Handle::current(), tasks: Mutex::new(tasks) })
     }

@@ -456,3 +456,16 @@ async fn a_store_that_is_not_there_is_named_when_opened() {
     );
     assert!(text.contains("refused"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_refuses_ends_the_start_at_once() {
+    let server = Server::start_with(&["--requirepass", "right"]);
+    let begun = Instant::now();
+    let without = RedisStore::open(&server.config(), &policy(), Arc::new(Revocations::new())).await.unwrap_err();
+    assert!(chain(&without).contains("NOAUTH"), "{}", chain(&without));
+    let config = Redis { password: Some(crate::config::Secret::new("wrong".into())), ..server.config() };
+    let wrong = RedisStore::open(&config, &policy(), Arc::new(Revocations::new())).await.unwrap_err();
+    assert!(matches!(wrong, RedisOpenError::Refused { .. }), "{wrong:?}");
+    assert!(chain(&wrong).contains("the session store refuses: "), "{}", chain(&wrong));
+    assert!(begun.elapsed() < OPEN_DEADLINE / 2, "{:?}", begun.elapsed());
+}
