@@ -36,6 +36,7 @@ fn main() {
     let gateways = Gateways::start(GATEWAYS, &Toml { server: "workers = 1\n".into(), ..toml });
     let sessions = memory(&redis, &gateways);
     lag(&gateways, &sessions);
+    memory_of_ends(&redis);
     commands(&redis, &gateways);
 }
 
@@ -173,6 +174,22 @@ fn row(name: &str, lags: &mut [Duration]) {
         lags.get(index).map_or(f64::NAN, |lag| lag.as_secs_f64() * 1000.0)
     };
     println!("{name:>10} {:>8} {:>8.2} {:>8.2} {:>8.2}", lags.len(), at(50), at(99), at(100));
+}
+
+/// What the ends just made take until they expire, and in the feed.
+fn memory_of_ends(redis: &Server) {
+    let number = |command: &[&str]| redis.ask(command).trim().parse::<u32>().expect("a number");
+    let of = |pattern: &str, count: &str| {
+        let keys = redis.ask(&["KEYS", pattern]);
+        let each = keys.lines().map(|key| (number(&["MEMORY", "USAGE", key, "SAMPLES", "0"]), number(&[count, key])));
+        let (bytes, count) = each.fold((0, 0), |(bytes, count), one| (bytes + one.0, count + one.1));
+        f64::from(bytes) / f64::from(count)
+    };
+    let stored = of("*:revocations", "HLEN") + of("*:expiry", "ZCARD");
+    println!(
+        "\nmemory in Redis: {stored:.0} bytes an ended session, and {:.0} an entry of the feed",
+        of("*:feed", "XLEN")
+    );
 }
 
 /// What Redis is asked for a refresh, less what the gateways ask in the same time anyway.

@@ -31,12 +31,14 @@ const BLOCK: Duration = Duration::from_millis(1000);
 const CHUNK: usize = 1000;
 /// Before the next try when the last one came to nothing.
 const PAUSE: Duration = Duration::from_millis(50);
+/// The same when the server says no: it takes somebody to change that.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// How often the sentinels are asked whether the primary is still the same.
 const RELOCATE_INTERVAL: Duration = Duration::from_secs(2);
 /// Entries a part's feed keeps at most: more than any reader is behind. About 50 MB.
 const MOST_ENTRIES: usize = 500_000;
 /// A read that comes so long after the last may have missed entries that are not kept any more.
-const LONGEST_BREAK: Duration = FEED_KEPT.checked_div(2).expect("not by zero");
+pub(super) const LONGEST_BREAK: Duration = FEED_KEPT.checked_div(2).expect("not by zero");
 
 /// How far a reader has come in one stream.
 struct Position {
@@ -73,7 +75,9 @@ impl Break {
 pub(super) type Synced = Result<Part, StoreError>;
 
 /// Starts the readers and the beats. Each part is sent to `synced` once its snapshot is complete.
-pub(super) fn start(core: &Arc<Core>, synced: &mpsc::UnboundedSender<Synced>) -> JoinSet<()> {
+///
+/// A reader that was away for longer than `longest_break` takes a new snapshot.
+pub(super) fn start(core: &Arc<Core>, longest_break: Duration, synced: &mpsc::UnboundedSender<Synced>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     // One read of many streams needs them on one server, and in a cluster even in one slot.
     let groups: Vec<Vec<Part>> = match core.link.config().topology {
@@ -81,8 +85,13 @@ pub(super) fn start(core: &Arc<Core>, synced: &mpsc::UnboundedSender<Synced>) ->
         Topology::Single | Topology::Sentinel { .. } => vec![Part::all().collect()],
     };
     for parts in groups {
-        let reader =
-            Reader { core: core.clone(), parts, positions: HashMap::with_capacity(PARTS), synced: synced.clone() };
+        let reader = Reader {
+            core: core.clone(),
+            parts,
+            positions: HashMap::with_capacity(PARTS),
+            longest_break,
+            synced: synced.clone(),
+        };
         tasks.spawn(reader.run());
     }
     tasks.spawn(beat(core.clone()));
@@ -94,6 +103,7 @@ struct Reader {
     core: Arc<Core>,
     parts: Vec<Part>,
     positions: HashMap<Part, Position>,
+    longest_break: Duration,
     synced: mpsc::UnboundedSender<Synced>,
 }
 
@@ -126,7 +136,9 @@ impl Reader {
                 let _ = self.synced.send(Err(trouble));
             }
             self.parts.iter().for_each(|part| self.core.link.forget_place(*part));
-            if !was_reading {
+            if is_refusal {
+                tokio::time::sleep(REFUSED_PAUSE).await;
+            } else if !was_reading {
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -164,12 +176,13 @@ impl Reader {
                 in_time(pipe.query_async(&mut connection), BLOCK + timeout).await?;
             // By the server's clock, for it also counts the time that this machine was suspended or restored from an
             // image: what came meanwhile may have been trimmed, and the stream would go on as if nothing were missing.
-            let since = time.0.saturating_sub(last_read.unwrap_or(time.0));
-            if since > LONGEST_BREAK.as_secs() {
-                return Err(Break::Gap(Duration::from_secs(since)));
+            let time = Duration::from_secs(time.0) + Duration::from_micros(time.1);
+            let since = time.saturating_sub(last_read.unwrap_or(time));
+            if since > self.longest_break {
+                return Err(Break::Gap(since));
             }
-            last_read = Some(time.0);
-            self.take_in(answer, Duration::from_secs(time.0))?;
+            last_read = Some(time);
+            self.take_in(answer, time)?;
             if core.link.known_place(first).is_some_and(|place| place != server) {
                 return Err(Break::Moved);
             }
@@ -247,7 +260,7 @@ impl Reader {
             self.positions.insert(*part, Position { entry: last.to_owned(), is_good: true });
             // Read without a break, and yet so far behind that what comes next may be trimmed before it is read.
             let behind = time.saturating_sub(entry_time(last)?);
-            if entries.len() == CHUNK && behind > LONGEST_BREAK {
+            if entries.len() == CHUNK && behind > self.longest_break {
                 return Err(Break::Gap(behind));
             }
         }

@@ -29,8 +29,10 @@ const MOST_RECENT: usize = 65_536;
 const CHUNK: usize = 256;
 /// Signals of so long are answered together: a reader of each part gives one.
 const GATHER: Duration = Duration::from_millis(100);
-/// Before the next try when the last one failed.
+/// Before the next try when the last one failed; doubled each time, for a try over millions of entries is not for free.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// The longest such pause.
+const MOST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What the server may have lost.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -88,17 +90,19 @@ fn add(parts: &mut HashMap<Part, Vec<Revocation>>, revocation: Revocation) {
 
 /// Gives back what is owed, whenever something is, until it has arrived.
 pub(super) async fn run(core: Arc<Core>) {
+    let mut pause = RETRY_PAUSE;
     loop {
         core.give_back.told.notified().await;
         tokio::time::sleep(GATHER).await;
         let due = core.give_back.take_due();
-        if due == Due::Nothing {
-            continue;
-        }
-        if let Err(error) = core.give_back(due).await {
-            tracing::warn!(error = %chain(&error), "cannot give revocations back to the store, trying again");
-            tokio::time::sleep(RETRY_PAUSE).await;
-            core.give_back.owe(due);
+        match core.give_back(due).await {
+            Ok(()) => pause = RETRY_PAUSE,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "cannot give revocations back to the store, trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(MOST_PAUSE);
+                core.give_back.owe(due);
+            }
         }
     }
 }
@@ -119,16 +123,27 @@ impl Core {
                 tokio::task::spawn_blocking(export).await.map_err(|_stopping| StoreError::Closed)?
             }
         };
-        let mut lost = 0_usize;
+        let (mut lost, mut failed) = (0_usize, None);
         for (part, revocations) in parts {
             for chunk in revocations.chunks(CHUNK) {
-                lost += self.give_back_chunk(part, chunk).await?;
+                match self.give_back_chunk(part, chunk).await {
+                    Ok(lacking) => lost += lacking,
+                    // A damaged record must not keep the others from coming back, and no later try would mend it.
+                    Err(error @ StoreError::Corrupt(_)) => {
+                        tracing::error!(error = %chain(&error), "some revocations cannot be given back to the store");
+                    }
+                    Err(error) => failed = Some(error),
+                }
+                // A store that is away is away for the other chunks, too.
+                if matches!(failed, Some(StoreError::Unreachable(_) | StoreError::Timeout)) {
+                    break;
+                }
             }
         }
         if lost > 0 {
             tracing::warn!(count = lost, "the store had lost revocations, those known here have been given back to it");
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// Returns how many the server lacked.

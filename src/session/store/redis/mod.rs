@@ -1,7 +1,8 @@
 //! The shared store: sessions in Redis or Valkey, for any number of gateways.
 //!
 //! `keys` says where things stand, `link` finds the server and talks to it, `transaction` carries operations out, `feed`
-//! keeps the revocations current, `give_back` stores again what the server has forgotten. What the operations mean is `super::draft`, as for the embedded store.
+//! keeps the revocations current, `give_back` stores again what the server has forgotten. What the operations mean is
+//! `super::draft`, as for the embedded store.
 
 mod feed;
 mod give_back;
@@ -116,6 +117,15 @@ impl RedisStore {
         policy: &SessionPolicy,
         revocations: Arc<Revocations>,
     ) -> Result<Self, RedisOpenError> {
+        Self::open_with(config, policy, revocations, feed::LONGEST_BREAK).await
+    }
+
+    async fn open_with(
+        config: &Redis,
+        policy: &SessionPolicy,
+        revocations: Arc<Revocations>,
+        longest_break: Duration,
+    ) -> Result<Self, RedisOpenError> {
         let link = Arc::new(Link::new(config).map_err(RedisOpenError::Ca)?);
         let mut name = [0; 16];
         // Two gateways of one name would take each other's beats for their own.
@@ -135,7 +145,7 @@ impl RedisStore {
             purge: Script::new(include_str!("scripts/purge.lua")),
         });
         let (sender, mut synced) = mpsc::unbounded_channel();
-        let tasks = feed::start(&core, &sender);
+        let tasks = feed::start(&core, longest_break, &sender);
         let complete = async {
             for _ in 0..PARTS {
                 synced.recv().await.unwrap_or(Err(StoreError::Closed))?;

@@ -469,3 +469,42 @@ async fn a_store_that_refuses_ends_the_start_at_once() {
     assert!(chain(&wrong).contains("the session store refuses: "), "{}", chain(&wrong));
     assert!(begun.elapsed() < OPEN_DEADLINE / 2, "{:?}", begun.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_was_away_for_long_trusts_no_stream_to_be_whole() {
+    let server = Server::start();
+    let break_of = Duration::from_millis(1500);
+    let revocations = Arc::new(Revocations::new());
+    let store = RedisStore::open_with(&server.config(), &policy(), revocations, break_of).await.unwrap();
+    soon("it reads", || store.freshness().unwrap().lag() < Duration::from_secs(1)).await;
+    // As when the entry that told of it has been trimmed: it is stored, and the stream says nothing.
+    let client = redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
+    let mut raw = client.get_multiplexed_async_connection().await.unwrap();
+    let key = record::session_end_key(&id(1).into());
+    let value = record::encode_end(EndReason::SignedOut, UnixTime::now().plus(Duration::from_secs(600)));
+    let hash = store.core.link.keys().revocations(Part::of_session(id(1)));
+    let () = redis::cmd("HSET").arg(hash).arg(key).arg(value).query_async(&mut raw).await.unwrap();
+    let pid = server.child.id().to_string();
+    drop(Command::new("kill").args(["-STOP", &pid]).status());
+    tokio::time::sleep(break_of * 2).await;
+    drop(Command::new("kill").args(["-CONT", &pid]).status());
+    soon("a snapshot is taken", || store.revocations().session_reason(&id(1).into()).is_some()).await;
+}
+
+#[test]
+fn a_stream_of_a_server_whose_clock_was_ahead_does_not_grow_without_end() {
+    let server = Server::start();
+    let client = redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
+    let mut raw = client.get_connection().unwrap();
+    let ahead = UnixTime::now().as_millis() + 86_400_000;
+    let _: String = redis::cmd("XADD").arg("feed").arg(format!("{ahead}-0")).arg("g").arg("?").query(&mut raw).unwrap();
+    let beat = redis::Script::new(include_str!("scripts/beat.lua"));
+    for number in 0..1000 {
+        let mut beat = beat.key("feed");
+        beat.key("meta").arg(300_000).arg("gateway").arg(number).arg("name").arg(100);
+        let _: Vec<u8> = beat.invoke(&mut raw).unwrap();
+    }
+    let length: u64 = redis::cmd("XLEN").arg("feed").query(&mut raw).unwrap();
+    // About: whole nodes of a hundred entries go.
+    assert!((100..=300).contains(&length), "{length}");
+}

@@ -193,7 +193,7 @@ impl<T> Attempt<T> {
     }
 
     /// Whether the sessions it writes are now as they were `before`.
-    fn touches_only_what_is_as_in(&self, before: &Fetched, now: &Fetched) -> bool {
+    fn has_sessions_as_they_were(&self, before: &Fetched, now: &Fetched) -> bool {
         let mut keys = self.written[Table::Sessions as usize].keys();
         keys.all(|key| before.find(Table::Sessions, key) == now.find(Table::Sessions, key))
     }
@@ -285,7 +285,7 @@ impl Transactions {
             if let Some((attempt, before, error)) = unknown.take() {
                 if attempt.is_in(&fetched) {
                     made = Some((attempt, before, error));
-                } else if attempt.touches_only_what_is_as_in(&before, &fetched) {
+                } else if attempt.has_sessions_as_they_were(&before, &fetched) {
                     unknown = Some((attempt, before, error));
                 } else {
                     // Neither as it would leave it nor as it was: somebody went on from there, perhaps from our own
