@@ -6,7 +6,7 @@ use std::path::Path;
 use super::document::{Document, Environment};
 use super::fault::{Fault, Faults};
 use super::reader::Table;
-use super::{Config, consistency, limits, route, server, session, store};
+use super::{Config, consistency, limits, route, server, session, store, upstream};
 
 impl Config {
     /// Reads and checks the file at `path`. Secrets are read from the files and variables that it names; certificates
@@ -53,7 +53,7 @@ impl Config {
         let (entries, syntax) = document.parse(text);
         let root = Table::root(&document, &entries);
 
-        let upstreams = route::upstreams(&root);
+        let upstreams = upstream::upstreams(&root);
         let routes = route::routes(&root, &upstreams);
         let mut config = Self {
             server: server::server(&root),

@@ -1,0 +1,53 @@
+//! `[upstream.NAME]`.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use super::reader::{Table, Value};
+use super::server::nonzero_usize;
+use super::{Upstream, names, shape};
+
+const TICK: Duration = Duration::from_millis(1);
+
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const DEFAULT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+const DEFAULT_BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Less than the 60 s after which common servers close: a request sent just then would be lost.
+const DEFAULT_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(55);
+
+const DEFAULT_KEEP_ALIVE_CONNECTIONS: u64 = 128;
+
+pub(super) fn upstreams(root: &Table<'_>) -> Vec<Upstream> {
+    root.named("upstream", &shape::UPSTREAM).into_iter().map(|(name, table)| upstream(name, &table)).collect()
+}
+
+fn upstream(name: &str, table: &Table<'_>) -> Upstream {
+    // The name stands in metrics, logs and key paths.
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
+        table.fault("the name may have letters, digits, \"-\" and \"_\" only");
+    }
+    const SERVERS: &str = "servers such as \"http://10.0.0.5:8080\"";
+    let servers = table.require("servers", &format!("an array of {SERVERS}"));
+    let duration = |key, default| table.get(key).and_then(|value: Value<'_>| value.duration(TICK)).unwrap_or(default);
+    Upstream {
+        name: name.into(),
+        servers: servers
+            .map(|value| {
+                value.each(value.some_items(SERVERS), |item| {
+                    item.parsed("a server such as \"http://10.0.0.5:8080\"", names::origin)
+                })
+            })
+            .unwrap_or_default(),
+        connect_timeout: duration("connect_timeout", DEFAULT_CONNECT_TIMEOUT),
+        response_timeout: duration("response_timeout", DEFAULT_RESPONSE_TIMEOUT),
+        body_idle_timeout: duration("body_idle_timeout", DEFAULT_BODY_IDLE_TIMEOUT),
+        keep_alive_timeout: duration("keep_alive_timeout", DEFAULT_KEEP_ALIVE_TIMEOUT),
+        keep_alive_connections: table
+            .get("keep_alive_connections")
+            .and_then(|value| value.count(1..=65_535, None))
+            .or(Some(DEFAULT_KEEP_ALIVE_CONNECTIONS))
+            .and_then(nonzero_usize)
+            .unwrap_or(NonZeroUsize::MIN),
+    }
+}
