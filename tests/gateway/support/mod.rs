@@ -180,6 +180,15 @@ pub(crate) fn get(path: &str, token: Option<&str>) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}\r\n")
 }
 
+/// A WebSocket handshake.
+pub(crate) fn handshake(path: &str, token: Option<&str>) -> String {
+    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{authorization}\r\n"
+    )
+}
+
 /// `POST path` with a body.
 pub(crate) fn post(path: &str, kind: &str, body: &str) -> String {
     format!(
