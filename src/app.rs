@@ -21,6 +21,7 @@ use crate::gateway::{Gateway, Worker, chain};
 use crate::revocation::Revocations;
 use crate::route::RouteTable;
 use crate::server::accept::{Admission, listen};
+use crate::server::listener::Terms;
 use crate::server::tls::{self, TlsError};
 use crate::server::worker::{self, Drained, WorkerSetup};
 use crate::session::store::{SessionStore, StoreError};
@@ -144,11 +145,11 @@ impl App {
             None => None,
         };
         drop(inside);
-        let workers = start_workers(&gateway, sockets.public, tls, &access, &stopping)?;
+        let workers = start_workers(&gateway, sockets.public, tls.as_ref(), &access, &stopping)?;
         Ok(Self { gateway, listening, admin, control, tasks, admin_task, workers, access, stop, stop_admin, readiness })
     }
 
-    /// Where clients connect, in the order of the configuration; with the ports the system chose for port 0.
+    /// Where clients connect, in the order of `config.server.listeners`; with the ports the system chose for port 0.
     pub fn listening(&self) -> &[SocketAddr] {
         &self.listening
     }
@@ -272,7 +273,7 @@ impl Foundation {
 
 /// All listening sockets, bound before any thread is started.
 struct Sockets {
-    /// For each address, one socket for each worker.
+    /// For each listener, one socket for each worker.
     public: Vec<Vec<TcpListener>>,
     /// The admin listener's, with its token.
     admin: Option<(TcpListener, Secret)>,
@@ -283,7 +284,8 @@ impl Sockets {
         let bind =
             |address: SocketAddr, count| listen(address, count).map_err(|cause| StartError::Listen { address, cause });
         let workers = config.server.workers.get();
-        let public = config.server.listen.iter().map(|address| bind(*address, workers)).collect::<Result<_, _>>()?;
+        let listeners = config.server.listeners.iter();
+        let public = listeners.map(|listener| bind(listener.address, workers)).collect::<Result<_, _>>()?;
         let admin = match &config.admin {
             Some(admin) => bind(admin.listen, 1)?.pop().map(|listener| (listener, admin.token.clone())),
             None => None,
@@ -318,16 +320,18 @@ fn background(gateway: &Gateway, signing: &Arc<SigningKeys>, stopping: &watch::R
 fn start_workers(
     gateway: &Arc<Gateway>,
     mut sockets: Vec<Vec<TcpListener>>,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<&Arc<ServerConfig>>,
     access: &AccessWriter,
     stopping: &watch::Receiver<bool>,
 ) -> Result<Vec<JoinHandle<io::Result<Drained>>>, StartError> {
     let limits = &gateway.config.limits;
     let admission = Admission::new(limits.connections.get(), limits.connections_per_address.get());
+    let terms = gateway.config.server.listeners.iter().map(|listener| Arc::new(Terms::new(listener, tls)));
+    let terms: Vec<_> = terms.collect();
     let start = |index: usize| {
+        let own = sockets.iter_mut().zip(&terms);
         let setup = WorkerSetup {
-            listeners: sockets.iter_mut().filter_map(Vec::pop).collect(),
-            tls: tls.clone(),
+            listeners: own.filter_map(|(sockets, terms)| Some((sockets.pop()?, terms.clone()))).collect(),
             admission: admission.clone(),
             stopping: stopping.clone(),
             drain_timeout: gateway.config.server.drain_timeout,

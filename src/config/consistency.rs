@@ -45,15 +45,15 @@ impl Check<'_> {
     /// The admin listener never answers on a public address.
     fn listeners(&self) {
         let Some(admin) = &self.config.admin else { return };
-        if !self.sound(&["admin.listen", "server.listen"]) {
+        if !self.sound(&["admin.listen", "server.listen", "server.listener"]) {
             return;
         }
-        for public in &self.config.server.listen {
-            if overlap(*public, admin.listen) {
+        for public in self.config.server.listeners.iter().map(|listener| listener.address) {
+            if overlap(public, admin.listen) {
                 self.fault(
                     "admin.listen",
                     format_args!(
-                        "admin: listen \"{}\" is also reached through server.listen \"{public}\", expected an address \
+                        "admin: listen \"{}\" is also reached through the listener \"{public}\", expected an address \
                          of its own",
                         admin.listen
                     ),

@@ -3,7 +3,8 @@
 //! [`Config`] holds typed and checked values only. [`Config::load`] reads every value of the file before it gives up,
 //! so that all faults are reported at once, each with line, column and what was expected. From the text inwards:
 //!
-//! - `file` puts a `Config` together from the sections: `server`, `session`, `store`, `limits`, `upstream`, `route` and `streams`;
+//! - `file` puts a `Config` together from the sections: `server`, `listener`, `session`, `store`, `limits`, `upstream`,
+//!   `route` and `streams`;
 //! - `reader` reads one key of one table, with `shape` (which keys there are), `units`, `names`, `secret` and `nearest`;
 //! - `document` collects the faults; `consistency` finds those that show only between values;
 //! - `fault` is how they are shown, and `redact` how a configuration is.
@@ -13,6 +14,7 @@ mod document;
 mod fault;
 mod file;
 mod limits;
+mod listener;
 mod names;
 mod nearest;
 mod reader;
@@ -32,7 +34,7 @@ mod value;
 mod tests;
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,8 +77,8 @@ pub struct Config {
 /// `[server]`
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// `listen`: at least one. Port 0 lets the system pick a free one.
-    pub listen: Vec<SocketAddr>,
+    /// `listen` and `[[server.listener]]`, in this order: at least one.
+    pub listeners: Vec<Listener>,
     /// `workers`: serving threads; `"auto"` is one per core this process may use.
     pub workers: NonZeroUsize,
     /// `trusted_proxies`: peers whose `X-Forwarded-*` is believed.
@@ -85,6 +87,36 @@ pub struct Server {
     pub certificates: Vec<Certificate>,
     /// `drain_timeout`: how long requests in flight may take once a stop was asked for, 30 s by default.
     pub drain_timeout: Duration,
+}
+
+/// Where clients connect: an address of `server.listen`, or a `[[server.listener]]`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Listener {
+    /// `address`. Port 0 lets the system pick a free one.
+    pub address: SocketAddr,
+    /// `tls`: by default whether there is a certificate, and not with `redirect_to_https`.
+    pub tls: bool,
+    /// `proxy_protocol`: the balancers that begin each connection with a PROXY header; nobody else may connect. Empty,
+    /// the default: it is not spoken.
+    pub proxy_protocol: Vec<IpNet>,
+    /// `redirect_to_https`: every request is sent to `https` at this port; `true` is 443.
+    pub redirect_to_https: Option<NonZeroU16>,
+}
+
+impl Listener {
+    /// As `server.listen` has it.
+    fn plainly(address: SocketAddr, tls: bool) -> Self {
+        Self { address, tls, proxy_protocol: Vec::new(), redirect_to_https: None }
+    }
+
+    /// `address`, which is this listener's own but for a port that the system chose, and in parentheses what is special
+    /// about it.
+    pub fn describe(&self, address: SocketAddr) -> String {
+        let proxied = if self.proxy_protocol.is_empty() { None } else { Some(String::from("PROXY protocol")) };
+        let redirects = self.redirect_to_https.map(|port| format!("redirects to https at port {port}"));
+        let special: Vec<String> = proxied.into_iter().chain(redirects).collect();
+        if special.is_empty() { address.to_string() } else { format!("{address} ({})", special.join(", ")) }
+    }
 }
 
 /// `[[server.tls.certificate]]`

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use super::store::scheme;
 use super::units::{show_duration, show_size};
 use super::{
-    Access, AccessLog, Admin, Auth, Certificate, Config, JwksSource, Limits, Log, LogFormat, Origin, Rate, Redis,
-    Route, Server, Session, Store, Topology, TrustedIssuer, Upstream, WhenStale,
+    Access, AccessLog, Admin, Auth, Certificate, Config, JwksSource, Limits, Listener, Log, LogFormat, Origin, Rate,
+    Redis, Route, Server, Session, Store, Topology, TrustedIssuer, Upstream, WhenStale,
 };
 use crate::path::Spellings;
 
@@ -86,13 +86,25 @@ fn server(server: &Server) -> Value {
     let certificate =
         |it: &Certificate| json!({ "chain": it.chain.display().to_string(), "key": it.key.display().to_string() });
     let mut json = object([
-        ("listen", strings(&server.listen)),
         ("workers", json!(server.workers)),
         ("trusted_proxies", strings(&server.trusted_proxies)),
         ("drain_timeout", json!(show_duration(server.drain_timeout))),
     ]);
+    // The short form of those that are as it has them.
+    let plain = |it: &&Listener| **it == Listener::plainly(it.address, !server.certificates.is_empty());
+    let (short, long) = server.listeners.iter().partition::<Vec<_>, _>(plain);
+    put(&mut json, "listen", (!short.is_empty()).then(|| short.iter().map(|it| it.address.to_string()).collect()));
+    put(&mut json, "listener", (!long.is_empty()).then(|| long.into_iter().map(listener).collect()));
     let certificates = server.certificates.iter().map(certificate).collect::<Vec<_>>();
     put(&mut json, "tls", (!certificates.is_empty()).then(|| json!({ "certificate": certificates })));
+    Value::Object(json)
+}
+
+fn listener(listener: &Listener) -> Value {
+    let mut json = object([("address", json!(listener.address.to_string())), ("tls", json!(listener.tls))]);
+    let networks = &listener.proxy_protocol;
+    put(&mut json, "proxy_protocol", (!networks.is_empty()).then(|| strings(networks)));
+    put(&mut json, "redirect_to_https", listener.redirect_to_https.map(|port| json!(port)));
     Value::Object(json)
 }
 

@@ -15,7 +15,10 @@ pub(super) static ROOT: Shape = Shape {
 };
 
 pub(super) static SERVER: Shape =
-    Shape { title: "[server]", keys: &["listen", "workers", "trusted_proxies", "tls", "drain_timeout"] };
+    Shape { title: "[server]", keys: &["listen", "listener", "workers", "trusted_proxies", "tls", "drain_timeout"] };
+
+pub(super) static LISTENER: Shape =
+    Shape { title: "[[server.listener]]", keys: &["address", "tls", "proxy_protocol", "redirect_to_https"] };
 
 pub(super) static TLS: Shape = Shape { title: "[server.tls]", keys: &["certificate"] };
 
@@ -133,9 +136,10 @@ pub(super) static ROUTE: Shape = Shape {
 };
 
 /// All tables, for telling where a misplaced key belongs.
-pub(super) static ALL: [&Shape; 13] = [
+pub(super) static ALL: [&Shape; 14] = [
     &ROOT,
     &SERVER,
+    &LISTENER,
     &TLS,
     &CERTIFICATE,
     &ADMIN,

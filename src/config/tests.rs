@@ -197,6 +197,28 @@ fn session_and_issuer_defaults_are_those_of_the_documentation() {
     assert_eq!(json["route"][0]["auth"], "required");
 }
 
+#[test]
+fn listeners_have_the_tls_and_the_port_that_are_usual() {
+    let text = fs::read_to_string(root().join("tests/fixtures/config/valid/listeners.toml")).unwrap();
+    let config = parse(&text).unwrap_or_else(|faults| panic!("{faults}"));
+    let found: Vec<_> = config
+        .server
+        .listeners
+        .iter()
+        .map(|it| (it.tls, it.proxy_protocol.len(), it.redirect_to_https.map(NonZeroU16::get)))
+        .collect();
+    assert_eq!(found, [(true, 0, None), (false, 1, None), (false, 0, Some(443)), (true, 0, None)]);
+    let shown: Vec<_> = config.server.listeners.iter().map(|it| it.describe(it.address)).collect();
+    assert_eq!(shown, ["[::1]:0", "[::1]:0 (PROXY protocol)", "[::1]:0 (redirects to https at port 443)", "[::1]:0"]);
+    let json = config.to_redacted_json();
+    // Those without anything special have the short form.
+    assert_eq!(json["server"]["listen"], serde_json::json!(["[::1]:0", "[::1]:0"]));
+    let listener = serde_json::json!({ "address": "[::1]:0", "tls": false, "proxy_protocol": ["192.0.2.0/24"] });
+    assert_eq!(json["server"]["listener"][0], listener);
+    let listener = serde_json::json!({ "address": "[::1]:0", "tls": false, "redirect_to_https": 443 });
+    assert_eq!(json["server"]["listener"][1], listener);
+}
+
 /// The store of a valid fixture.
 fn store(fixture: &str) -> Store {
     let text = fs::read_to_string(root().join("tests/fixtures/config/valid").join(fixture)).unwrap();

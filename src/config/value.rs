@@ -181,10 +181,15 @@ impl<'d> Value<'d> {
 
     /// `true` or `false`.
     pub(super) fn flag(&self) -> Option<bool> {
+        self.switch("true or false")
+    }
+
+    /// As [`Value::flag`], where something else than the two could stand as well: `expected` says what.
+    pub(super) fn switch(&self, expected: &str) -> Option<bool> {
         match self.value {
             DeValue::Boolean(value) => Some(*value),
             _ => {
-                self.wrong_type("true or false");
+                self.wrong_type(expected);
                 None
             }
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod authenticate;
 mod grpc;
+mod redirect;
 pub(crate) mod target;
 pub(crate) mod trace;
 mod upgrade;
@@ -259,6 +260,9 @@ impl Worker {
         entry: &mut AccessEntry,
         exchange: &Exchange,
     ) -> Result<Outcome, Rejection> {
+        if let Some(port) = peer.https_port {
+            return redirect::to_https(&parts, port, &self.gateway.config.limits).map(Outcome::Own);
+        }
         let admitted = match self.judge(&parts, entry)? {
             Judged::Own(endpoint) => {
                 return Box::pin(self.own_endpoint(endpoint, peer, &parts, body, entry)).await.map(Outcome::Own);
@@ -291,11 +295,7 @@ impl Worker {
 
     /// Host, path and framing → ours? → route → identity → what the route asks for: all from memory, at once.
     fn judge(&self, parts: &Parts, entry: &mut AccessEntry) -> Result<Judged<'_>, Rejection> {
-        let path = target::path(parts)?;
-        let query = parts.uri.query().map_or(0, |query| query.len() + 1);
-        if path.len() + query > self.gateway.config.limits.uri_bytes.get() {
-            return Err(Reason::UriTooLong.into());
-        }
+        let path = target::bounded_path(parts, &self.gateway.config.limits)?;
         let host = target::host(parts)?;
         let name = host.name()?;
         let framing = target::framing(&parts.headers, parts.version)?;

@@ -4,11 +4,15 @@
 //! order is part of them: what `Connection` names goes first, then what a client may not say, and the identity is written
 //! last, so that nothing a client sends can remove or precede it.
 
+mod client;
+
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
+pub use self::client::client_address;
 use crate::token::Identity;
 
 /// `X-Forwarded-For`
@@ -116,6 +120,8 @@ pub struct Peer {
     pub trusted: bool,
     /// Whether the connection is encrypted.
     pub tls: bool,
+    /// Where its listener sends every request: to `https` at this port.
+    pub https_port: Option<NonZeroU16>,
     forwarded_for: HeaderValue,
     forwarded: HeaderValue,
 }
@@ -131,6 +137,7 @@ impl Peer {
             address,
             trusted,
             tls,
+            https_port: None,
             forwarded_for: ascii(&text),
             forwarded: ascii(&format!("for={node};proto={proto}")),
         }
@@ -365,30 +372,6 @@ pub fn to_client(headers: &mut HeaderMap) {
     for name in gone {
         headers.remove(name);
     }
-}
-
-/// The client's address: the peer's, or the last one in `X-Forwarded-For` that is no trusted proxy.
-///
-/// Entries are read from the end, because everything before the first untrusted one is the client's own word.
-pub fn client_address(headers: &HeaderMap, peer: &Peer, is_trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
-    if !peer.trusted {
-        return peer.address;
-    }
-    let mut address = peer.address;
-    let Some(chain) = joined(headers, &X_FORWARDED_FOR, b", ") else { return address };
-    for entry in chain.rsplit(|b| *b == b',') {
-        let Some(next) = std::str::from_utf8(entry).ok().and_then(|text| parse_node(text.trim())) else { break };
-        address = next;
-        if !is_trusted(next) {
-            break;
-        }
-    }
-    address
-}
-
-/// An address with or without a port.
-fn parse_node(text: &str) -> Option<IpAddr> {
-    text.parse().ok().or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip()))
 }
 
 #[cfg(test)]

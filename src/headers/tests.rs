@@ -211,22 +211,6 @@ fn a_response_keeps_its_length_and_loses_the_hop() {
     assert_eq!(left, ["content-length", "set-cookie"]);
 }
 
-#[test]
-fn the_client_is_the_last_address_no_trusted_proxy_vouches_for() {
-    let is_trusted = |address: IpAddr| address.to_string().starts_with("10.");
-    let of = |chain: &[&str], trusted| {
-        let fields: Vec<_> = chain.iter().map(|entry| ("x-forwarded-for", *entry)).collect();
-        let peer = Peer::new("10.0.0.1".parse().unwrap(), trusted, true);
-        client_address(&map(&fields), &peer, is_trusted).to_string()
-    };
-    assert_eq!(of(&["6.6.6.6, 1.2.3.4"], true), "1.2.3.4");
-    assert_eq!(of(&["6.6.6.6, 1.2.3.4", "10.0.0.2"], true), "1.2.3.4");
-    assert_eq!(of(&["6.6.6.6, garbage, 10.0.0.2"], true), "10.0.0.2");
-    assert_eq!(of(&["[2001:db8::1]:443"], true), "2001:db8::1");
-    assert_eq!(of(&[], true), "10.0.0.1");
-    assert_eq!(of(&["1.2.3.4"], false), "10.0.0.1");
-}
-
 proptest::proptest! {
     #[test]
     fn nothing_a_client_sends_reaches_the_upstream_as_identity(

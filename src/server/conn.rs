@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,12 +17,16 @@ use std::time::{Duration, Instant};
 use http_body::{Body, Frame, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use super::accept::Permit;
+use super::listener::Terms;
+use super::prefixed::Prefixed;
+use super::proxy_protocol::HeaderError;
+use super::{preface, proxy_protocol};
 use crate::config::Limits;
 use crate::gateway::{Exchange, Worker};
 use crate::headers::Peer;
@@ -32,21 +37,32 @@ use crate::telemetry::metrics::ConnectionLimit;
 #[derive(Clone, Debug)]
 pub(super) struct Serving {
     pub(super) worker: Rc<Worker>,
-    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) terms: Arc<Terms>,
     /// Turns true when the gateway stops.
     pub(super) stopping: watch::Receiver<bool>,
 }
 
-/// Serves a connection to its end.
-pub(super) async fn serve(stream: TcpStream, address: std::net::IpAddr, context: Serving) {
+/// Serves a connection to its end. `address` is the other end of its socket.
+pub(super) async fn serve(stream: TcpStream, address: IpAddr, permit: &mut Permit, context: Serving) {
     // Responses are written whole; Nagle would hold their last piece back.
     drop(stream.set_nodelay(true));
+    let mut stream = Prefixed::new(stream);
     let gateway = context.worker.gateway().clone();
     let limits = &gateway.config.limits;
-    let peer = Rc::new(Peer::new(address, gateway.is_trusted_proxy(address), context.tls.is_some()));
+    let terms = &context.terms;
+    let address = match terms.speak_proxy_protocol() {
+        false => address,
+        true => match Box::pin(behind_balancer(&mut stream, address, permit, &context, limits)).await {
+            Some(client) => client,
+            None => return,
+        },
+    };
+    let mut peer = Peer::new(address, gateway.is_trusted_proxy(address), terms.tls.is_some());
+    peer.https_port = terms.https_port;
+    let peer = Rc::new(peer);
     let metrics = context.worker.metrics();
-    let Some(tls) = &context.tls else {
-        return http1(stream, peer, &context, limits).await;
+    let Some(tls) = &terms.tls else {
+        return plain(stream, peer, &context, limits).await;
     };
     let handshake = TlsAcceptor::from(tls.clone()).accept(stream);
     match tokio::time::timeout(limits.tls_handshake_timeout, handshake).await {
@@ -66,6 +82,61 @@ pub(super) async fn serve(stream: TcpStream, address: std::net::IpAddr, context:
         Err(_) => {
             metrics.handshakes_failed.add(1);
             metrics.limit(ConnectionLimit::HandshakeTimeout);
+        }
+    }
+}
+
+/// The address of the client that a balancer relays, with a place among its connections; `None` when there is nothing to
+/// serve.
+async fn behind_balancer(
+    stream: &mut Prefixed<TcpStream>,
+    balancer: IpAddr,
+    permit: &mut Permit,
+    context: &Serving,
+    limits: &Limits,
+) -> Option<IpAddr> {
+    let metrics = context.worker.metrics();
+    match tokio::time::timeout(limits.header_timeout, proxy_protocol::read(stream)).await {
+        Ok(Ok(Some(client))) => {
+            let client = client.to_canonical();
+            if let Err(full) = permit.assign(client) {
+                metrics.limit(full.into());
+                return None;
+            }
+            Some(client)
+        }
+        // The balancer speaks for itself: no client's limit is its own.
+        Ok(Ok(None)) => Some(balancer),
+        Ok(Err(HeaderError::Closed)) => None,
+        Ok(Err(error)) => {
+            // Who may speak it must (proxy-protocol.txt §2): to guess would be to believe clients.
+            metrics.limit(ConnectionLimit::ProxyHeader);
+            tracing::debug!(%balancer, error = %crate::gateway::chain(&error), "connection closed");
+            None
+        }
+        Err(_) => {
+            metrics.limit(ConnectionLimit::HeaderTimeout);
+            None
+        }
+    }
+}
+
+/// Without TLS nobody agreed on a version: the client's first bytes tell.
+async fn plain(mut stream: Prefixed<TcpStream>, peer: Rc<Peer>, context: &Serving, limits: &Limits) {
+    let mut stopping = context.stopping.clone();
+    let told = tokio::select! {
+        biased;
+        told = tokio::time::timeout(limits.header_timeout, preface::is_http2(&mut stream)) => told,
+        // Nothing was asked: the connection is closed as one that is idle.
+        _ = stopping.wait_for(|stop| *stop) => Ok(Ok(false)),
+    };
+    match told {
+        Ok(Ok(true)) => http2(stream, peer, context, limits).await,
+        Ok(Ok(false)) => http1(stream, peer, context, limits).await,
+        Ok(Err(error)) => tracing::debug!(%error, "connection ended"),
+        Err(_) => {
+            context.worker.metrics().limit(ConnectionLimit::HeaderTimeout);
+            tracing::debug!(limit = ?ConnectionLimit::HeaderTimeout, "connection closed");
         }
     }
 }

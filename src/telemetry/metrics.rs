@@ -113,15 +113,21 @@ pub enum ConnectionLimit {
     IdleTimeout,
     /// `limits.body_idle_timeout`: the client did not take its response.
     WriteTimeout,
+    /// Not in `server.listener.proxy_protocol`.
+    NoBalancer,
+    /// A balancer sent no PROXY header, or a malformed one.
+    ProxyHeader,
 }
 
-const CONNECTION_LIMITS: [&str; 6] = [
+const CONNECTION_LIMITS: [&str; 8] = [
     "connections",
     "connections_per_address",
     "tls_handshake_timeout",
     "header_timeout",
     "idle_timeout",
     "write_timeout",
+    "no_balancer",
+    "proxy_header",
 ];
 
 impl WorkerMetrics {

@@ -12,7 +12,7 @@ use crate::app::keys_directory;
 use crate::cli::output::{Failure, Format, Outcome, causes, count, from_now, print, print_json, remark};
 use crate::cli::{ConfigArg, keys_offline};
 use crate::clock::UnixTime;
-use crate::config::{Certificate, Config, Fault, Faults, JwksSource, Session};
+use crate::config::{Certificate, Config, Fault, Faults, JwksSource, Listener, Session};
 use crate::server::tls::{self, TlsError};
 use crate::session::RefreshKeys;
 use crate::telemetry;
@@ -243,11 +243,13 @@ fn has_key_file(directory: &Path) -> bool {
 /// What works but may not be meant.
 pub(super) fn warnings(config: &Config, now: UnixTime) -> Vec<String> {
     let mut warnings = Vec::new();
-    if config.server.certificates.is_empty() {
-        for address in config.server.listen.iter().filter(|address| !address.ip().is_loopback()) {
+    // One that redirects gets no tokens, or only those that a client had sent in the clear already.
+    let in_clear = |listener: &&Listener| !listener.tls && listener.redirect_to_https.is_none();
+    for address in config.server.listeners.iter().filter(in_clear).map(|listener| listener.address) {
+        if !address.ip().is_loopback() {
             warnings.push(format!(
-                "plain HTTP on {address}: without server.tls, tokens can be read on the way unless a proxy in front \
-                 takes TLS off"
+                "plain HTTP on {address}: without TLS there, tokens can be read on the way unless a proxy in front \
+                 takes it off"
             ));
         }
     }
@@ -270,13 +272,14 @@ pub(super) fn warnings(config: &Config, now: UnixTime) -> Vec<String> {
 }
 
 fn summary(config: &Config) -> String {
-    let listen: Vec<String> = config.server.listen.iter().map(ToString::to_string).collect();
-    let tls = if config.server.certificates.is_empty() { "plain HTTP" } else { "TLS" };
-    let mut parts = vec![
-        count(config.routes.len(), "route"),
-        count(config.upstreams.len(), "upstream"),
-        format!("{tls} on {}", listen.join(", ")),
-    ];
+    let mut parts = vec![count(config.routes.len(), "route"), count(config.upstreams.len(), "upstream")];
+    for (tls, how) in [(true, "TLS"), (false, "plain HTTP")] {
+        let listeners = config.server.listeners.iter().filter(|listener| listener.tls == tls);
+        let places: Vec<String> = listeners.map(|listener| listener.describe(listener.address)).collect();
+        if !places.is_empty() {
+            parts.push(format!("{how} on {}", places.join(", ")));
+        }
+    }
     if !config.server.certificates.is_empty() {
         parts.push(count(config.server.certificates.len(), "certificate"));
     }

@@ -132,7 +132,7 @@ impl Explained {
         let policy =
             HeaderPolicy::new(auth.user_header.clone(), auth.session_header.clone(), auth.strip_headers.clone());
         let is_proxy = config.server.trusted_proxies.iter().any(|net| net.contains(&client));
-        let peer = Peer::new(client, is_proxy, !config.server.certificates.is_empty());
+        let peer = Peer::new(client, is_proxy, config.server.listeners.iter().any(|listener| listener.tls));
         let forwarding = Forwarding {
             peer: &peer,
             forward_token: route.forward_token,

@@ -67,7 +67,12 @@ impl Backend {
     }
 
     pub(crate) fn answering(script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        Self::at("127.0.0.1:0", script)
+    }
+
+    /// On an address of its own.
+    pub(crate) fn at(address: &str, script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).expect("bound");
         let address = listener.local_addr().expect("bound");
         let (sender, seen) = channel();
         let stop = Arc::new(AtomicBool::new(false));
