@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::gateway::Gateway;
+use crate::headers::cors::CorsPolicy;
 use crate::ids::{SessionId, SessionName};
 use crate::limiter::{Exceeded, Limiter, owner_of, seconds};
 use crate::reject::{self, Reason, Rejection};
@@ -79,6 +80,8 @@ pub struct AuthApi {
     signing: Arc<SigningKeys>,
     per_session: Limiter,
     per_address: Limiter,
+    /// What pages of other origins may do.
+    pub cors: Option<CorsPolicy>,
     metrics: Arc<SharedMetrics>,
 }
 
@@ -108,6 +111,7 @@ impl AuthApi {
             signing,
             per_session: Limiter::new(limits.refreshes_per_session),
             per_address: Limiter::new(limits.refreshes_per_address),
+            cors: config.auth.cors.as_ref().map(CorsPolicy::new),
             metrics,
         }
     }

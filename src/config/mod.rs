@@ -36,12 +36,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Method};
+use http::HeaderName;
 use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 use zeroize::Zeroizing;
 
 pub use self::fault::{Fault, Faults, Position, Source};
+pub use self::route::{
+    Access, Action, Cors, Forward, HeaderRules, HostPattern, LimitBy, Mode, OriginPattern, RateLimit, Redirect,
+    Respond, Rewrite, Route, WhenStale,
+};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -117,6 +121,10 @@ pub struct Auth {
     pub session_header: HeaderName,
     /// `strip_headers`: more names that a client may never send to an upstream.
     pub strip_headers: Vec<HeaderName>,
+    /// `mode` of the routes that do not say one, `"enforce"` by default.
+    pub mode: Mode,
+    /// `cors` of the public endpoints; without it pages of other origins cannot call them.
+    pub cors: Option<Cors>,
 }
 
 /// `[session]`: what Portcullis signs and how long it lasts.
@@ -342,56 +350,6 @@ pub struct Origin {
     pub host: String,
     /// Port.
     pub port: u16,
-}
-
-/// `[[route]]`
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// `name`, by default its host and path: for logs and metrics. Only given names are unique.
-    pub name: Arc<str>,
-    /// `host`, lower case, without port and trailing dot, an IPv6 address in brackets; `None` is any.
-    pub host: Option<String>,
-    /// `path`: canonical, starts with `/`; a slash at its end is dropped (but for `/` itself).
-    pub path: String,
-    /// `methods`; empty is any.
-    pub methods: Vec<Method>,
-    /// `upstream`: index into [`Config::upstreams`].
-    pub upstream: usize,
-    /// `auth`, `"required"` by default.
-    pub access: Access,
-    /// `forward_token`: leave the client's `Authorization` in the request.
-    pub forward_token: bool,
-    /// `allow_path`: spellings that are refused elsewhere.
-    pub allow_path: crate::path::Spellings,
-    /// `issuers`: only tokens of these issuers; empty is all.
-    pub issuers: Vec<String>,
-    /// `response_timeout`, instead of the upstream's.
-    pub response_timeout: Option<Duration>,
-    /// `body_bytes`, instead of the limit of all.
-    pub body_bytes: Option<Option<NonZeroU64>>,
-    /// `when_stale`, `"serve"` by default.
-    pub when_stale: WhenStale,
-}
-
-/// `route.when_stale`: what becomes of a request with an identity while the ends of sessions made on other gateways are
-/// not known up to `store.max_revocation_lag` ago.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum WhenStale {
-    /// `"serve"`: judged by what is known.
-    Serve,
-    /// `"refuse"`: 503.
-    Refuse,
-}
-
-/// `route.auth`
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Access {
-    /// No request without an identity.
-    Required,
-    /// A request without `Authorization` passes without identity; one with a bad token is refused.
-    Optional,
-    /// Tokens are not looked at.
-    Public,
 }
 
 /// A secret given as `file:PATH` or `env:NAME`. Zeroed when dropped and never printed.

@@ -1,6 +1,9 @@
 //! A request, end to end: [`Worker::handle`] is the picture of the whole in one function.
 
 pub(crate) mod authenticate;
+mod cors;
+mod limits;
+pub(crate) mod outcome;
 pub(crate) mod target;
 pub(crate) mod trace;
 
@@ -11,23 +14,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
+use self::outcome::Way;
 use self::target::Framing;
 use crate::auth_api::{AuthApi, Endpoint};
 use crate::body::{RequestBody, RequestProgress, ResponseBody};
 use crate::clock::UnixTime;
 use crate::config::Config;
+use crate::headers::cors::Preflight;
 use crate::headers::{self, Forwarding, HeaderPolicy, Peer};
 use crate::ids::SessionName;
 use crate::reject::{Reason, Rejection};
 use crate::revocation::Revocations;
-use crate::route::{Route, RouteTable};
+use crate::route::{Forward, Route, RouteTable};
 use crate::session::store::StoreError;
 use crate::session::{Sessions, Touch};
 use crate::telemetry::access::{AccessEntry, WorkerLog};
@@ -92,6 +97,8 @@ enum Outcome {
 enum Judged<'a> {
     /// A call of an endpoint of ours.
     Own(Endpoint),
+    /// Nothing is left to do but this answer.
+    Answered(Box<Response<Bytes>>),
     /// It may go on to an upstream.
     Admitted(Admitted<'a>),
 }
@@ -159,8 +166,9 @@ impl Worker {
 
         let rejection = match self.answer(peer, parts, body, &mut entry).await {
             Ok(Outcome::Upstream(answer, idle)) => {
-                let Answer { response, lease, .. } = answer;
+                let Answer { mut response, lease, .. } = answer;
                 entry.status = Some(response.status());
+                tell(response.headers_mut(), &mut entry);
                 return response.map(|incoming| ResponseBody::upstream(incoming, lease, idle, entry));
             }
             Ok(Outcome::Own(response)) => {
@@ -190,18 +198,28 @@ impl Worker {
             Judged::Own(endpoint) => {
                 return Box::pin(self.own_endpoint(endpoint, peer, &parts, body, entry)).await.map(Outcome::Own);
             }
+            Judged::Answered(response) => return Ok(Outcome::Own(*response)),
             Judged::Admitted(admitted) => admitted,
         };
-        if admitted.ask_store {
-            Box::pin(self.confirm_active(admitted.route, entry)).await?;
+        if admitted.ask_store
+            && let Err(rejection) = Box::pin(self.confirm_active(admitted.route, entry)).await
+        {
+            outcome::refuse(admitted.route, rejection, entry)?;
         }
         let Admitted { route, host, framing, .. } = admitted;
+        let forward = match outcome::way(route, &mut parts.uri)? {
+            Way::Forward(forward) => forward,
+            Way::Answered(mut response) => {
+                outcome::dress(response.headers_mut(), route, entry.caller().is_some());
+                return Ok(Outcome::Own(response));
+            }
+        };
         self.rewrite(&mut parts, peer, &host, route, entry);
         let (request, progress) = self.to_request(parts, body, host, framing, route)?;
-        let upstream = self.upstreams.get(route.upstream).ok_or(Reason::UpstreamUnreachable)?;
+        let upstream = self.upstreams.get(forward.upstream).ok_or(Reason::UpstreamUnreachable)?;
         let start = Instant::now();
         let sent = upstream.send(request, progress.as_deref(), route.response_timeout).await;
-        self.conclude(sent, start.elapsed(), progress.as_deref(), route, entry)
+        self.conclude(sent, start.elapsed(), progress.as_deref(), forward, route, entry)
     }
 
     /// Host, path and framing → ours? → route → identity → what the route asks for: all from memory, at once.
@@ -214,14 +232,41 @@ impl Worker {
         let host = target::host(parts)?;
         let name = host.name()?;
         let framing = target::framing(&parts.headers, parts.version)?;
+        let preflight = Preflight::of(parts);
         if let Some(endpoint) = self.gateway.auth_api.endpoint(path) {
+            if let Some(policy) = &self.gateway.auth_api.cors {
+                if preflight.is_some() && endpoint != Endpoint::Unknown {
+                    return Ok(Judged::Answered(Box::new(cors::preflight(policy, parts, entry)?)));
+                }
+                cors::note(policy, parts, entry);
+            }
             return Ok(Judged::Own(endpoint));
+        }
+        if let Some(preflight) = preflight
+            // The route that the request itself will take, with its own method, is asked.
+            && let Ok(route) = self.gateway.routes.find(&name, path, &preflight.method)
+            && let Some(policy) = &route.cors
+        {
+            entry.set_route(route);
+            return Ok(Judged::Answered(Box::new(cors::preflight(policy, parts, entry)?)));
         }
         let route = self.gateway.routes.find(&name, path, &parts.method)?;
         entry.set_route(route);
+        if let Some(policy) = &route.cors {
+            cors::note(policy, parts, entry);
+        }
+        if let Some(limits) = &route.limits {
+            limits::before_identity(limits, entry)?;
+        }
         let now = UnixTime::now();
-        // Known from here on, also to the log of a refusal.
-        entry.identity = self.identify(parts, route, now)?;
+        match self.identify(parts, route, now) {
+            // Known from here on, also to the log of a refusal.
+            Ok(identity) => entry.identity = identity,
+            Err(rejection) => outcome::refuse(route, rejection, entry)?,
+        }
+        if let Some(limits) = &route.limits {
+            limits::after_identity(limits, parts, entry)?;
+        }
         let ask_store = entry.identity.as_ref().is_some_and(|known| !self.note(known, now));
         if let (Some(limit), Framing::Length(length)) = (route.body_bytes, framing)
             && length > limit.get()
@@ -239,7 +284,9 @@ impl Worker {
             forward_token: route.forward_token,
             restricts_methods: route.restricts_methods,
             http2: parts.version == Version::HTTP_2,
-            identity: entry.identity.as_deref().map(|known| &known.identity),
+            stripped: route.stripped_prefix(),
+            rules: &route.request_headers,
+            identity: entry.caller(),
         };
         headers::to_upstream(&mut parts.headers, &self.policy, host, &forwarding);
         self.names.ensure_traceparent(&mut parts.headers);
@@ -291,13 +338,14 @@ impl Worker {
         sent: Result<Answer, UpstreamError>,
         took: Duration,
         progress: Option<&RequestProgress>,
+        forward: &Forward,
         route: &Route,
         entry: &mut AccessEntry,
     ) -> Result<Outcome, Rejection> {
         entry.upstream_time = Some(took);
         match sent {
             Ok(mut answer) => {
-                self.metrics.upstream_duration[route.upstream].observe(took);
+                self.metrics.upstream_duration[forward.upstream].observe(took);
                 entry.server = Some(answer.server.clone());
                 if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     // Nobody asked for it: `Upgrade` was removed.
@@ -308,7 +356,8 @@ impl Worker {
                     return Err(Reason::UpstreamBroken.into());
                 }
                 headers::to_client(answer.response.headers_mut());
-                Ok(Outcome::Upstream(answer, self.upstreams[route.upstream].body_idle_timeout()))
+                outcome::dress(answer.response.headers_mut(), route, entry.caller().is_some());
+                Ok(Outcome::Upstream(answer, self.upstreams[forward.upstream].body_idle_timeout()))
             }
             Err(error) => {
                 if let Some(fault) = progress.and_then(|progress| progress.fault.get()) {
@@ -374,9 +423,18 @@ fn origin_form(uri: Uri) -> Result<Uri, Rejection> {
     }
 }
 
+/// Writes what was found out on the way and belongs into any answer.
+fn tell(headers: &mut HeaderMap, entry: &mut AccessEntry) {
+    if let Some(fields) = entry.answer_fields.take() {
+        fields.write(headers);
+    }
+}
+
 /// An answer of ours; to `HEAD` with the length but without the body (RFC 9110 §9.3.2).
-fn own(mut response: Response<Bytes>, is_head: bool, entry: Box<AccessEntry>) -> Response<ResponseBody> {
-    if is_head {
+fn own(mut response: Response<Bytes>, is_head: bool, mut entry: Box<AccessEntry>) -> Response<ResponseBody> {
+    tell(response.headers_mut(), &mut entry);
+    // RFC 9110 §8.6: a 204 has no length to tell, and a 304 would tell that of another answer.
+    if is_head && !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         let length = HeaderValue::from(response.body().len());
         response.headers_mut().insert(header::CONTENT_LENGTH, length);
         *response.body_mut() = Bytes::new();

@@ -1,12 +1,16 @@
 //! So many in so long, for each of many keys, in bounded memory, shared by all threads.
 
+mod route;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use self::route::{RouteLimits, seconds};
 use crate::config::Rate;
 
 /// Keys remembered at most, all shards together; each costs about 20 bytes.
@@ -150,6 +154,37 @@ fn make_room(shard: &mut Shard, now: u64) {
     }
 }
 
+/// One rate for all together, without a lock.
+#[derive(Debug)]
+pub struct SharedLimit {
+    meter: Meter,
+    start: Instant,
+    whole_at: AtomicU64,
+}
+
+impl SharedLimit {
+    /// `burst` at once.
+    pub fn new(rate: Rate, burst: NonZeroU32) -> Self {
+        Self { meter: Meter::new(rate, burst), start: Instant::now(), whole_at: AtomicU64::new(0) }
+    }
+
+    /// Counts one.
+    ///
+    /// # Errors
+    /// How long to wait, when the allowance is used up.
+    pub fn take(&self, now: Instant) -> Result<Allowance, Exceeded> {
+        let now = since(self.start, now);
+        let mut whole_at = self.whole_at.load(Relaxed);
+        loop {
+            let (next, allowance) = self.meter.take(whole_at, now)?;
+            match self.whole_at.compare_exchange_weak(whole_at, next, Relaxed, Relaxed) {
+                Ok(_) => return Ok(allowance),
+                Err(other) => whole_at = other,
+            }
+        }
+    }
+}
+
 fn since(start: Instant, now: Instant) -> u64 {
     u64::try_from(now.saturating_duration_since(start).as_nanos()).unwrap_or(u64::MAX / 2)
 }
@@ -172,12 +207,6 @@ impl Hasher for AsItIs {
     fn write_u64(&mut self, hash: u64) {
         self.0 = hash;
     }
-}
-
-/// Whole seconds, never too few.
-pub fn seconds(duration: Duration) -> u32 {
-    let up = u64::from(duration.subsec_nanos() > 0);
-    u32::try_from(duration.as_secs().saturating_add(up)).unwrap_or(u32::MAX)
 }
 
 /// Whoever has an IPv6 address has the whole /64 of it (RFC 6177).
@@ -256,6 +285,18 @@ mod tests {
             assert!(limiter.take(("late", key), later).is_ok());
         }
         assert!(remembered(&limiter) <= MAX_KEYS);
+    }
+
+    #[test]
+    fn a_shared_limit_lets_no_more_through_however_many_ask_at_once() {
+        let limit = SharedLimit::new(rate(100, 1_000_000), 100.try_into().unwrap());
+        let now = Instant::now();
+        let let_through: usize = std::thread::scope(|scope| {
+            let ask = || (0..1000).filter(|_| limit.take(now).is_ok()).count();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(let_through, 100);
     }
 
     proptest::proptest! {
