@@ -393,7 +393,7 @@ impl Readiness {
     fn refuses_everything(&self, gateway: &Gateway) -> bool {
         let mut judging = gateway.routes.routes().iter().filter(|route| route.access != Access::Public).peekable();
         judging.peek().is_some()
-            && judging.all(|route| route.refuses_stale)
+            && judging.all(|route| route.refuses_stale && !route.observes)
             && gateway.sessions.freshness().is_some_and(|fresh| fresh.is_stale())
     }
 }

@@ -9,13 +9,14 @@
 //! - [`token`]: access tokens: taken from a request, verified, remembered, minted.
 //! - [`revocation`]: ended sessions and users.
 //! - [`session`]: sign-in, refresh, end; the rules once, the stores beneath.
-//! - [`route`], [`headers`]: where a request goes, and what of its header does.
+//! - [`limiter`]: so many in so long.
+//! - [`headers`], [`route`]: what of a header goes on, and where a request goes.
 //! - [`reject`]: every refusal and its status.
 //! - [`telemetry`]: events, access log, metrics.
 //! - [`live`]: open streams, and the sessions they belong to.
 //! - [`body`], [`upstream`]: bodies on their way, and the connections to servers.
 //! - [`tunnel`]: what follows an upgrade: bytes in both directions.
-//! - [`limiter`], [`auth_api`]: the public endpoints.
+//! - [`auth_api`]: the public endpoints.
 //! - [`gateway`]: a request, end to end.
 //! - [`server`]: sockets, TLS, deadlines, workers.
 //! - [`admin`]: the admin listener.

@@ -3,8 +3,8 @@
 //! [`Config`] holds typed and checked values only. [`Config::load`] reads every value of the file before it gives up,
 //! so that all faults are reported at once, each with line, column and what was expected. From the text inwards:
 //!
-//! - `file` puts a `Config` together from the sections: `server`, `listener`, `session`, `store`, `limits`, `upstream`,
-//!   `route` and `streams`;
+//! - `file` puts a `Config` together from the sections: `server`, `listener`, `session`, `store`, `limits`, `upstream` and
+//!   `route`;
 //! - `reader` reads one key of one table, with `shape` (which keys there are), `units`, `names`, `secret` and `nearest`;
 //! - `document` collects the faults; `consistency` finds those that show only between values;
 //! - `fault` is how they are shown, and `redact` how a configuration is.
@@ -25,7 +25,6 @@ mod server;
 mod session;
 mod shape;
 mod store;
-mod streams;
 mod units;
 mod upstream;
 mod value;
@@ -39,13 +38,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Method};
+use http::HeaderName;
 use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 use zeroize::Zeroizing;
 
 pub use self::fault::{Fault, Faults, Position, Source};
-pub use self::streams::{OnTokenExpiry, Upgrades};
+pub use self::route::{
+    Access, Action, Cors, Forward, HeaderRules, HostPattern, LimitBy, Mode, OnTokenExpiry, OriginPattern, RateLimit,
+    Redirect, Respond, Rewrite, Route, Upgrades, WhenStale,
+};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -151,6 +153,10 @@ pub struct Auth {
     pub session_header: HeaderName,
     /// `strip_headers`: more names that a client may never send to an upstream.
     pub strip_headers: Vec<HeaderName>,
+    /// `mode` of the routes that do not say one, `"enforce"` by default.
+    pub mode: Mode,
+    /// `cors` of the public endpoints; without it pages of other origins cannot call them.
+    pub cors: Option<Cors>,
 }
 
 /// `[session]`: what Portcullis signs and how long it lasts.
@@ -379,60 +385,6 @@ pub struct Origin {
     pub host: String,
     /// Port.
     pub port: u16,
-}
-
-/// `[[route]]`
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// `name`, by default its host and path: for logs and metrics. Only given names are unique.
-    pub name: Arc<str>,
-    /// `host`, lower case, without port and trailing dot, an IPv6 address in brackets; `None` is any.
-    pub host: Option<String>,
-    /// `path`: canonical, starts with `/`; a slash at its end is dropped (but for `/` itself).
-    pub path: String,
-    /// `methods`; empty is any.
-    pub methods: Vec<Method>,
-    /// `upstream`: index into [`Config::upstreams`].
-    pub upstream: usize,
-    /// `auth`, `"required"` by default.
-    pub access: Access,
-    /// `forward_token`: leave the client's `Authorization` in the request.
-    pub forward_token: bool,
-    /// `allow_path`: spellings that are refused elsewhere.
-    pub allow_path: crate::path::Spellings,
-    /// `issuers`: only tokens of these issuers; empty is all.
-    pub issuers: Vec<String>,
-    /// `response_timeout`, instead of the upstream's.
-    pub response_timeout: Option<Duration>,
-    /// `body_bytes`, instead of the limit of all.
-    pub body_bytes: Option<Option<NonZeroU64>>,
-    /// `when_stale`, `"serve"` by default.
-    pub when_stale: WhenStale,
-    /// `on_token_expiry`, `"close"` by default.
-    pub on_token_expiry: OnTokenExpiry,
-    /// `upgrades`, `"any"` by default.
-    pub upgrades: Upgrades,
-}
-
-/// `route.when_stale`: what becomes of a request with an identity while the ends of sessions made on other gateways are
-/// not known up to `store.max_revocation_lag` ago.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum WhenStale {
-    /// `"serve"`: judged by what is known.
-    Serve,
-    /// `"refuse"`: 503.
-    Refuse,
-}
-
-/// `route.auth`
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Access {
-    /// No request without an identity.
-    Required,
-    /// A request without `Authorization` passes without identity; one with a bad token is refused.
-    Optional,
-    /// Tokens are not looked at.
-    Public,
 }
 
 /// A secret given as `file:PATH` or `env:NAME`. Zeroed when dropped and never printed.

@@ -16,9 +16,6 @@ pub(super) fn host(text: &str) -> Result<String, String> {
     if text.contains("://") || text.contains('/') {
         return Err(String::from("is not a host, expected one without scheme and path, such as \"shop.example.com\""));
     }
-    if text.contains('*') {
-        return Err(String::from("has a wildcard, which is not supported: name each host, or leave host out for any"));
-    }
     if let Some(address) = text.strip_prefix('[') {
         let address = address.strip_suffix(']').and_then(|address| address.parse::<Ipv6Addr>().ok());
         return match address {
@@ -157,7 +154,7 @@ pub(super) fn public_url(text: &str) -> Result<String, String> {
 }
 
 /// An absolute `http` or `https` URL without user and fragment.
-fn url(text: &str, example: &str) -> Result<Uri, String> {
+pub(super) fn url(text: &str, example: &str) -> Result<Uri, String> {
     let not_a_url = || format!("is not a URL, expected one such as \"{example}\"");
     let uri = text
         .parse::<Uri>()
@@ -342,7 +339,51 @@ pub(super) fn stripped_header(text: &str) -> Result<HeaderName, String> {
     Ok(name)
 }
 
-fn header(text: &str) -> Result<HeaderName, String> {
+/// Fields besides [`HOP_BY_HOP`] that only the two ends of one connection may say to each other.
+const OF_ONE_CONNECTION: [&str; 4] = ["expect", "http2-settings", "proxy-authenticate", "proxy-authorization"];
+
+/// Fields that the gateway writes into every request.
+const FORWARDING: [&str; 8] = [
+    "forwarded",
+    "traceparent",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-request-id",
+];
+
+/// Reads the name of a header that a route may change on the way to an upstream.
+///
+/// # Errors
+/// What is wrong, to be put behind the text.
+pub(super) fn forwarded_header(text: &str) -> Result<HeaderName, String> {
+    let name = answered_header(text)?;
+    if FORWARDING.contains(&name.as_str()) {
+        return Err(String::from("is written by the gateway, which alone knows what to say there"));
+    }
+    Ok(name)
+}
+
+/// Reads the name of a header that a route may change in an answer.
+///
+/// # Errors
+/// What is wrong, to be put behind the text.
+pub(super) fn answered_header(text: &str) -> Result<HeaderName, String> {
+    let name = header(text)?;
+    // Two readers of one message could take it for two different ones.
+    if HOP_BY_HOP.contains(&name.as_str()) || OF_ONE_CONNECTION.contains(&name.as_str()) {
+        return Err(String::from("belongs to the connection or to the framing of the message"));
+    }
+    Ok(name)
+}
+
+/// Reads the name of a header.
+///
+/// # Errors
+/// What is wrong, to be put behind the text.
+pub(super) fn header(text: &str) -> Result<HeaderName, String> {
     // Backends fold `_` and `.` to `-`, so a name with one of them would be two names.
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
         return Err(String::from(

@@ -5,10 +5,9 @@ use serde_json::{Map, Value, json};
 use super::store::scheme;
 use super::units::{show_duration, show_size};
 use super::{
-    Access, AccessLog, Admin, Auth, Certificate, Config, JwksSource, Limits, Listener, Log, LogFormat, Origin, Rate,
-    Redis, Route, Server, Session, Store, Topology, TrustedIssuer, Upstream, WhenStale,
+    AccessLog, Admin, Auth, Certificate, Config, Cors, JwksSource, Limits, Listener, Log, LogFormat, Origin, Rate,
+    Redis, Server, Session, Store, Topology, TrustedIssuer, Upstream,
 };
-use crate::path::Spellings;
 
 impl Config {
     /// The configuration in effect, with all defaults filled in, in the tables, keys and units of the file. Paths are
@@ -22,40 +21,10 @@ impl Config {
             ("log", log(&self.log)),
             ("trusted_issuer", self.trusted_issuers.iter().map(trusted_issuer).collect()),
             ("upstream", self.upstreams.iter().map(|it| (it.name.to_string(), upstream(it))).collect()),
-            ("route", self.routes.iter().map(|route| self.route(route)).collect()),
+            ("route", self.routes.iter().map(|it| it.shown(&self.upstreams, self.store.redis.is_some())).collect()),
         ]);
         put(&mut json, "admin", self.admin.as_ref().map(admin));
         put(&mut json, "session", self.session.as_ref().map(session));
-        Value::Object(json)
-    }
-
-    fn route(&self, route: &Route) -> Value {
-        let upstream = self.upstreams.get(route.upstream).map(|upstream| &*upstream.name);
-        let spellings = Spellings::NAMES.iter().filter(|name| {
-            Spellings::named(name).is_some_and(|spelling| route.allow_path.with(spelling) == route.allow_path)
-        });
-        let mut json = object([
-            ("name", json!(&*route.name)),
-            ("path", json!(route.path)),
-            ("auth", json!(access(route.access))),
-            ("forward_token", json!(route.forward_token)),
-            ("allow_path", json!(spellings.collect::<Vec<_>>())),
-        ]);
-        put(&mut json, "host", route.host.as_ref().map(|host| json!(host)));
-        put(&mut json, "upstream", upstream.map(|name| json!(name)));
-        // None named means any: an empty array would read as none.
-        put(&mut json, "methods", some(route.methods.iter().map(http::Method::as_str)));
-        put(&mut json, "issuers", some(route.issuers.iter().map(String::as_str)));
-        put(&mut json, "response_timeout", route.response_timeout.map(|it| json!(show_duration(it))));
-        put(&mut json, "body_bytes", route.body_bytes.map(|it| size_or_unlimited(it.map(u64::from))));
-        if route.access != Access::Public {
-            put(&mut json, "on_token_expiry", Some(json!(route.on_token_expiry.as_str())));
-        }
-        put(&mut json, "upgrades", route.upgrades.named().map(|names| json!(names)));
-        // Elsewhere there is nothing for it to say.
-        if self.store.redis.is_some() && route.access != Access::Public {
-            put(&mut json, "when_stale", Some(json!(when_stale(route.when_stale))));
-        }
         Value::Object(json)
     }
 }
@@ -118,7 +87,9 @@ fn auth(auth: &Auth) -> Value {
         ("user_header", json!(auth.user_header.as_str())),
         ("session_header", json!(auth.session_header.as_str())),
         ("strip_headers", strings(&auth.strip_headers)),
+        ("mode", json!(auth.mode.as_str())),
     ]);
+    put(&mut json, "cors", auth.cors.as_ref().map(Cors::shown));
     put(&mut json, "public_url", auth.public_url.as_ref().map(|url| json!(url)));
     Value::Object(json)
 }
@@ -237,21 +208,6 @@ fn upstream(upstream: &Upstream) -> Value {
     })
 }
 
-fn access(access: Access) -> &'static str {
-    match access {
-        Access::Required => "required",
-        Access::Optional => "optional",
-        Access::Public => "public",
-    }
-}
-
-fn when_stale(when_stale: WhenStale) -> &'static str {
-    match when_stale {
-        WhenStale::Serve => "serve",
-        WhenStale::Refuse => "refuse",
-    }
-}
-
 impl Origin {
     /// Host and port as in a URL, such as `10.0.0.5:8080` or `[fd00::5]:81`.
     pub fn authority(&self) -> String {
@@ -269,24 +225,24 @@ impl std::fmt::Display for Origin {
     }
 }
 
-fn size_or_unlimited(bytes: Option<u64>) -> Value {
+pub(super) fn size_or_unlimited(bytes: Option<u64>) -> Value {
     bytes.map_or(json!("unlimited"), |bytes| json!(show_size(bytes)))
 }
 
-fn strings<T: ToString>(values: &[T]) -> Value {
+pub(super) fn strings<T: ToString>(values: &[T]) -> Value {
     values.iter().map(T::to_string).collect()
 }
 
-fn some<'s>(texts: impl Iterator<Item = &'s str>) -> Option<Value> {
+pub(super) fn some<'s>(texts: impl Iterator<Item = &'s str>) -> Option<Value> {
     let texts = texts.collect::<Vec<_>>();
     (!texts.is_empty()).then(|| json!(texts))
 }
 
-fn object<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
+pub(super) fn object<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
     members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-fn put(json: &mut Map<String, Value>, key: &str, value: Option<Value>) {
+pub(super) fn put(json: &mut Map<String, Value>, key: &str, value: Option<Value>) {
     if let Some(value) = value {
         json.insert(key.to_owned(), value);
     }

@@ -4,7 +4,10 @@
 //! order is part of them: what `Connection` names goes first, then what a client may not say, and the identity is written
 //! last, so that nothing a client sends can remove or precede it.
 
+pub mod answer;
 mod client;
+pub mod cors;
+mod rules;
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -13,6 +16,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 pub use self::client::client_address;
+use crate::config::HeaderRules;
 use crate::token::Identity;
 
 /// `X-Forwarded-For`
@@ -21,6 +25,8 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// `X-Forwarded-Host`
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// `X-Forwarded-Prefix`: what was cut off the front of the path.
+pub const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 /// `X-Request-Id`
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `traceparent` (W3C Trace Context)
@@ -165,6 +171,10 @@ pub struct Forwarding<'a> {
     pub restricts_methods: bool,
     /// The request came over HTTP/2.
     pub http2: bool,
+    /// What was cut off the front of the path.
+    pub stripped: Option<&'a HeaderValue>,
+    /// What the route changes.
+    pub rules: &'a HeaderRules,
     /// Who is calling, when that is known.
     pub identity: Option<&'a Identity>,
 }
@@ -211,7 +221,12 @@ pub fn to_upstream(headers: &mut HeaderMap, policy: &HeaderPolicy, host: &Header
         headers.insert(X_FORWARDED_HOST, host.clone());
         headers.insert(header::FORWARDED, peer.forwarded.clone());
     }
+    if let Some(stripped) = forwarding.stripped {
+        headers.insert(X_FORWARDED_PREFIX, stripped.clone());
+    }
     trailers.write(headers);
+    forwarding.rules.apply(headers);
+    // Behind everything that a client, a proxy or a route could write or remove.
     if let Some(identity) = forwarding.identity {
         headers.insert(policy.user.clone(), identity.user_header.clone());
         headers.insert(policy.session.clone(), identity.session_header.clone());
@@ -371,6 +386,14 @@ pub fn to_client(headers: &mut HeaderMap) {
     let gone: SmallVec<[HeaderName; 4]> = headers.keys().filter(is_hop_by_hop).cloned().collect();
     for name in gone {
         headers.remove(name);
+    }
+}
+
+/// Marks an answer to a request with an identity as this user's alone, when nothing is said of who may keep it: a shared
+/// cache in front of the gateway would give it to the next one who asks (RFC 9111 §5.2.2.7).
+pub fn keep_private(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::CACHE_CONTROL) && !headers.contains_key(header::EXPIRES) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
     }
 }
 

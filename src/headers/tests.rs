@@ -41,7 +41,15 @@ fn forward(fields: &[(&str, &str)], trusted: bool, identity: Option<&Identity>) 
     let mut headers = map(fields);
     let peer = Peer::new("192.0.2.7".parse().unwrap(), trusted, true);
     let host = HeaderValue::from_static("shop.example");
-    let forwarding = Forwarding { peer: &peer, forward_token: false, restricts_methods: true, http2: false, identity };
+    let forwarding = Forwarding {
+        peer: &peer,
+        forward_token: false,
+        restricts_methods: true,
+        http2: false,
+        stripped: None,
+        rules: &HeaderRules::default(),
+        identity,
+    };
     to_upstream(&mut headers, &policy(), &host, &forwarding);
     headers
 }
@@ -187,8 +195,15 @@ fn trailers_are_announced_without_what_may_not_pass() {
 fn a_token_is_forwarded_only_when_the_route_says_so() {
     let mut headers = map(&[("authorization", "Bearer t")]);
     let peer = Peer::new("192.0.2.7".parse().unwrap(), false, true);
-    let forwarding =
-        Forwarding { peer: &peer, forward_token: true, restricts_methods: false, http2: true, identity: None };
+    let forwarding = Forwarding {
+        peer: &peer,
+        forward_token: true,
+        restricts_methods: false,
+        http2: true,
+        stripped: None,
+        rules: &HeaderRules::default(),
+        identity: None,
+    };
     to_upstream(&mut headers, &policy(), &HeaderValue::from_static("h"), &forwarding);
     assert_eq!(all(&headers, "authorization"), ["Bearer t"]);
     assert_eq!(all(&headers, "via"), ["2 portcullis"]);
@@ -222,7 +237,7 @@ proptest::proptest! {
             headers.append(field, HeaderValue::from_static("forged"));
             let peer = Peer::new("192.0.2.7".parse().unwrap(), false, true);
             let known = identity();
-            let forwarding = Forwarding { peer: &peer, forward_token: false, restricts_methods: false, http2: false, identity: Some(&known) };
+            let forwarding = Forwarding { peer: &peer, forward_token: false, restricts_methods: false, http2: false, stripped: None, rules: &HeaderRules::default(), identity: Some(&known) };
             to_upstream(&mut headers, &policy(), &HeaderValue::from_static("h"), &forwarding);
             let fold = |name: &str| name.bytes().map(|b| if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' }).collect::<Vec<_>>();
             for (name, value) in &headers {

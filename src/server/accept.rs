@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::limiter::owner_of;
+
 /// Connections the kernel keeps for us while we are busy.
 const BACKLOG: i32 = 1024;
 
@@ -88,17 +90,6 @@ impl Admission {
             return Err(Full::Connections);
         }
         Ok(Permit { admission: self.clone(), address: None })
-    }
-}
-
-/// Whoever has an IPv6 address has the whole /64 of it (RFC 6177).
-pub fn owner_of(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => IpAddr::V4(v4),
-            None => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
-        },
     }
 }
 

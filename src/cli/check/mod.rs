@@ -12,7 +12,7 @@ use crate::app::keys_directory;
 use crate::cli::output::{Failure, Format, Outcome, causes, count, from_now, print, print_json, remark};
 use crate::cli::{ConfigArg, keys_offline};
 use crate::clock::UnixTime;
-use crate::config::{Certificate, Config, Fault, Faults, JwksSource, Listener, Session};
+use crate::config::{Access, Certificate, Config, Fault, Faults, JwksSource, Listener, Mode, Session};
 use crate::server::tls::{self, TlsError};
 use crate::session::RefreshKeys;
 use crate::telemetry;
@@ -259,6 +259,7 @@ pub(super) fn warnings(config: &Config, now: UnixTime) -> Vec<String> {
             admin.listen
         ));
     }
+    warnings.extend(observing(config));
     warnings.extend(config.store.redis.as_ref().and_then(shared_store::password_in_clear));
     for certificate in &config.server.certificates {
         if let Ok(loaded) = tls::load(certificate, now)
@@ -269,6 +270,23 @@ pub(super) fn warnings(config: &Config, now: UnixTime) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Which routes let everybody through: nobody should find that out from who got in.
+fn observing(config: &Config) -> Option<String> {
+    let judging = config.routes.iter().filter(|route| route.access != Access::Public);
+    let (observing, enforcing): (Vec<_>, Vec<_>) = judging.partition(|route| route.mode == Mode::Observe);
+    let names = observing.iter().map(|route| format!("{:?}", route.name)).collect::<Vec<_>>().join(", ");
+    let which = match (observing.len(), enforcing.len()) {
+        (0, _) => return None,
+        (_, 0) => String::from("every route that asks for an identity"),
+        (1, _) => format!("the route {names}"),
+        _ => format!("the routes {names}"),
+    };
+    Some(format!(
+        "mode \"observe\": {which} only observes: NOBODY IS REFUSED THERE for want of an identity, it is logged and counted \
+         (would_refuse)"
+    ))
 }
 
 fn summary(config: &Config) -> String {
