@@ -253,7 +253,15 @@ proptest::proptest! {
             headers.append(field, HeaderValue::from_static("forged"));
             let peer = Peer::new("192.0.2.7".parse().unwrap(), false, true);
             let known = identity();
-            let forwarding = Forwarding { peer: &peer, forward_token: false, restricts_methods: false, http2: false, stripped: None, rules: &HeaderRules::default(), identity: Some(&known) };
+            let forwarding = Forwarding {
+                peer: &peer,
+                forward_token: false,
+                restricts_methods: false,
+                http2: false,
+                stripped: None,
+                rules: &HeaderRules::default(),
+                identity: Some(&known),
+            };
             to_upstream(&mut headers, &policy(), &HeaderValue::from_static("h"), &forwarding);
             let fold = |name: &str| name.bytes().map(|b| if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' }).collect::<Vec<_>>();
             for (name, value) in &headers {
