@@ -24,6 +24,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
+use self::authenticate::Refused;
 use self::outcome::Way;
 use self::target::Framing;
 use self::upgrade::{Switched, Upgrade};
@@ -345,14 +346,18 @@ impl Worker {
         }
         let now = UnixTime::now();
         match self.identify(parts, route, now) {
-            // Known from here on, also to the log of a refusal.
             Ok(identity) => entry.identity = identity,
-            Err(rejection) => outcome::refuse(route, rejection, entry)?,
+            Err(Refused { reason, identity }) => {
+                // Known to the log; `AccessEntry::caller` is what may go on.
+                entry.identity = identity;
+                outcome::refuse(route, reason.into(), entry)?;
+            }
         }
         if let Some(limits) = &route.limits {
             limits::after_identity(limits, parts, entry)?;
         }
-        let ask_store = entry.identity.as_ref().is_some_and(|known| !self.note(known, now));
+        let noted = || entry.identity.as_ref().is_none_or(|known| self.note(known, now));
+        let ask_store = entry.would_refuse.is_none() && !noted();
         if let (Some(limit), Framing::Length(length)) = (route.body_bytes, framing)
             && length > limit.get()
         {
@@ -574,9 +579,9 @@ fn own(mut response: Response<Bytes>, is_head: bool, mut entry: Box<AccessEntry>
 
 impl Worker {
     /// Who is calling, as the route asks for it.
-    fn identify(&self, parts: &Parts, route: &Route, now: UnixTime) -> Result<Option<Rc<Verified>>, Rejection> {
+    fn identify(&self, parts: &Parts, route: &Route, now: UnixTime) -> Result<Option<Rc<Verified>>, Refused> {
         let authorization = parts.headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
-        Ok(authenticate::identify(
+        authenticate::identify(
             &authenticate::Known {
                 verifier: &self.gateway.verifier,
                 revocations: &self.gateway.revocations,
@@ -588,7 +593,7 @@ impl Worker {
             authorization,
             route,
             now,
-        )?)
+        )
     }
 
     /// Notes the request of an own session. `false`: memory does not know of the session, or believes it idle.

@@ -1,6 +1,6 @@
 //! The CORS protocol (Fetch standard §3.2): what pages of other origins may do, and how that is said.
 //!
-//! It keeps nobody from calling: it tells a browser which pages may read the answer. Who may call is what tokens are for.
+//! It keeps nobody from calling: it tells a browser which pages may read the answer. Who may call, tokens say.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;

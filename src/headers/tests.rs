@@ -237,7 +237,15 @@ proptest::proptest! {
             headers.append(field, HeaderValue::from_static("forged"));
             let peer = Peer::new("192.0.2.7".parse().unwrap(), false, true);
             let known = identity();
-            let forwarding = Forwarding { peer: &peer, forward_token: false, restricts_methods: false, http2: false, stripped: None, rules: &HeaderRules::default(), identity: Some(&known) };
+            let forwarding = Forwarding {
+                peer: &peer,
+                forward_token: false,
+                restricts_methods: false,
+                http2: false,
+                stripped: None,
+                rules: &HeaderRules::default(),
+                identity: Some(&known),
+            };
             to_upstream(&mut headers, &policy(), &HeaderValue::from_static("h"), &forwarding);
             let fold = |name: &str| name.bytes().map(|b| if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' }).collect::<Vec<_>>();
             for (name, value) in &headers {
@@ -248,4 +256,35 @@ proptest::proptest! {
             proptest::prop_assert_eq!(headers.get_all("x-user-id").iter().count(), 1);
         }
     }
+}
+
+#[test]
+fn the_identity_is_written_behind_what_a_route_changes() {
+    let peer = Peer::new("192.0.2.7".parse().unwrap(), false, true);
+    let (host, stripped) = (HeaderValue::from_static("shop.example"), HeaderValue::from_static("/api"));
+    let field = |name, value| (HeaderName::from_static(name), HeaderValue::from_static(value));
+    // No configuration has such rules: they are faults. Still nothing comes behind the identity.
+    let rules = HeaderRules {
+        remove: vec![HeaderName::from_static("x-session-id"), HeaderName::from_static("x-a")],
+        set: vec![field("x-user-id", "admin"), field("x-b", "set")],
+        add: vec![field("x-user-id", "root"), field("x-c", "added")],
+    };
+    let known = identity();
+    let forwarding = Forwarding {
+        peer: &peer,
+        forward_token: false,
+        restricts_methods: false,
+        http2: false,
+        stripped: Some(&stripped),
+        rules: &rules,
+        identity: Some(&known),
+    };
+    let mut headers = map(&[("x-a", "1"), ("x-b", "1"), ("x-c", "1"), ("x-forwarded-prefix", "/forged")]);
+    to_upstream(&mut headers, &policy(), &host, &forwarding);
+    assert_eq!((all(&headers, "x-user-id"), all(&headers, "x-session-id")), (vec!["u1"], vec!["s1"]));
+    assert_eq!(
+        (all(&headers, "x-a"), all(&headers, "x-b"), all(&headers, "x-c")),
+        (vec![], vec!["set"], vec!["1", "added"])
+    );
+    assert_eq!(all(&headers, "x-forwarded-prefix"), ["/api"]);
 }

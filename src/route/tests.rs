@@ -213,6 +213,22 @@ fn a_host_is_compared_without_case_port_and_trailing_dot() {
 }
 
 proptest::proptest! {
+    /// The indexed hosts and the plain reading of the rule pick the same route.
+    #[test]
+    fn hosts_agree_with_a_naive_look_up(host in "[ab]{1,2}(\\.[ab]{1,2}){0,4}") {
+        let patterns = ["a.b", "*.b", "*.a.b", "b.a.b", "*.aa.bb", "*.b.b.b"];
+        let lines: Vec<String> = patterns.iter().map(|p| format!("{p} / * public")).collect();
+        let table = table(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+        let fits = |pattern: &str| match pattern.strip_prefix('*') {
+            Some(end) => host.len() > end.len() && host.ends_with(end),
+            None => host == pattern,
+        };
+        // An exact host is longer than every wildcard that fits it, but for one.
+        let naive = patterns.iter().filter(|p| fits(p)).max_by_key(|p| (!p.starts_with('*'), p.len()));
+        let naive = naive.map(|p| format!("{p} / * public"));
+        proptest::prop_assert_eq!(name(&table, &host, "/").ok().map(str::to_owned), naive);
+    }
+
     /// The indexed table and the plain reading of the rule pick the same route.
     #[test]
     fn agrees_with_a_naive_router(path in "(/[abc]{1,2}){0,5}/?") {

@@ -87,6 +87,14 @@ fn what_would_be_refused_is_logged_counted_and_announced() {
     assert_eq!(client.ask(get("/forged", Some("x.y.z"))).status, 200);
     assert_eq!(client.ask(get("/good", Some(&access))).status, 200);
     assert_eq!(client.ask(get("/enforced", None)).status, 401);
+    let (ended, _) = gateway.sign_in("bob");
+    let logout = format!(
+        "POST /auth/logout HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ended}\r\nContent-Length: 0\r\n\r\n"
+    );
+    assert_eq!(client.ask(logout).status, 204);
+    while !backend.saw_nothing() {}
+    assert_eq!(client.ask(get("/ended", Some(&ended))).status, 200);
+    assert!(backend.next().all("x-user-id").is_empty());
     let metrics = Client::plain(gateway.admin).ask("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").text();
     for line in [
         "portcullis_would_refuse_total{reason=\"missing_token\"} 1",
@@ -101,12 +109,16 @@ fn what_would_be_refused_is_logged_counted_and_announced() {
     assert!(gateway.stop().success());
     let access = std::fs::read_to_string(place.path("access")).unwrap();
     let lines: Vec<serde_json::Value> = access.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let noted: Vec<_> = lines.iter().map(|line| (&line["path"], &line["status"], &line["would_refuse"])).collect();
-    let expected = [("/nobody", 200, "missing_token"), ("/forged", 200, "malformed_token")]
-        .map(|(path, status, reason)| (path.into(), status.into(), reason.into()));
-    assert_eq!(
-        noted[..2],
-        [(&expected[0].0, &expected[0].1, &expected[0].2), (&expected[1].0, &expected[1].1, &expected[1].2)]
-    );
-    assert_eq!((lines.len(), &lines[2]["reason"]), (3, &serde_json::json!("missing_token")));
+    let noted = |at: usize| {
+        let text = |key: &str| lines[at][key].as_str().unwrap_or("-").to_owned();
+        (text("path"), lines[at]["status"].as_u64().unwrap(), text("would_refuse"), text("reason"), text("user"))
+    };
+    let line = |path: &str, status, would_refuse: &str, reason: &str, user: &str| {
+        (path.to_owned(), status, would_refuse.to_owned(), reason.to_owned(), user.to_owned())
+    };
+    assert_eq!(lines.len(), 4, "those that would not be refused are not written: {access}");
+    assert_eq!(noted(0), line("/nobody", 200, "missing_token", "-", "-"));
+    assert_eq!(noted(1), line("/forged", 200, "malformed_token", "-", "-"));
+    assert_eq!(noted(2), line("/enforced", 401, "-", "missing_token", "-"));
+    assert_eq!(noted(3), line("/ended", 200, "signed_out", "-", "bob"));
 }

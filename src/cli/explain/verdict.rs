@@ -124,11 +124,11 @@ impl Explained {
         let authorization = parts.headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
         let identity = match authenticate::identify(&known, authorization, route, now) {
             Ok(identity) => identity,
-            Err(reason) if route.observes => {
-                self.would_refuse = Some(reason.as_str());
+            Err(refused) if route.observes => {
+                self.would_refuse = Some(refused.reason.as_str());
                 None
             }
-            Err(reason) => return Err(reason.into()),
+            Err(refused) => return Err(refused.reason.into()),
         };
         if let Some(known) = &identity {
             self.caller = Some(Caller::of(verifier, &known.identity));

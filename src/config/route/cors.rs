@@ -120,7 +120,7 @@ fn origins(value: &Value<'_>) -> Vec<OriginPattern> {
     })
 }
 
-/// Reads an origin: scheme, host and port as in `https://app.example.com:8443`, or with a wildcard in front of the host.
+/// Reads an origin: scheme, host and port as in `https://app.example.com:8443`, or a wildcard in front of the host.
 ///
 /// # Errors
 /// What is wrong, to be put behind the text.
