@@ -1,6 +1,7 @@
 //! A request, end to end: [`Worker::handle`] is the picture of the whole in one function.
 
 pub(crate) mod authenticate;
+mod manner;
 mod redirect;
 pub(crate) mod target;
 pub(crate) mod trace;
@@ -19,6 +20,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
+use self::manner::Manner;
 use self::target::Framing;
 use crate::auth_api::{AuthApi, Endpoint};
 use crate::body::{RequestBody, RequestProgress, ResponseBody};
@@ -156,25 +158,26 @@ impl Worker {
         let request_id = self.names.request_id(&parts.headers);
         let client = headers::client_address(&parts.headers, peer, |address| self.gateway.is_trusted_proxy(address));
         let mut entry = Box::new(AccessEntry::begin(self.log.clone(), client, &parts, request_id.clone()));
-        let is_head = parts.method == Method::HEAD;
+        let manner = Manner::of(&parts, &body);
 
         let rejection = match self.answer(peer, parts, body, &mut entry).await {
             Ok(Outcome::Upstream(answer, idle)) => {
                 let Answer { response, lease, .. } = answer;
                 entry.status = Some(response.status());
-                return response.map(|incoming| ResponseBody::upstream(incoming, lease, idle, entry));
+                let response = response.map(|incoming| ResponseBody::upstream(incoming, lease, idle, entry));
+                return manner.fit(response);
             }
             Ok(Outcome::Own(response)) => {
                 entry.reason = response.extensions().get().copied();
                 entry.status = Some(response.status());
-                return own(response, is_head, entry);
+                return own(response, &manner, entry);
             }
             Err(rejection) => rejection,
         };
         entry.reason = Some(rejection.reason);
         let response = rejection.to_response(request_id.to_str().unwrap_or("-"));
         entry.status = Some(response.status());
-        own(response, is_head, entry)
+        own(response, &manner, entry)
     }
 
     /// Judged → still active? → forwarded. The first doubt ends it.
@@ -308,6 +311,8 @@ impl Worker {
                     return Err(Reason::UpstreamBroken.into());
                 }
                 headers::to_client(answer.response.headers_mut());
+                // The version is that of the hop (RFC 9110 §6.2): an old upstream makes no old client.
+                *answer.response.version_mut() = Version::HTTP_11;
                 Ok(Outcome::Upstream(answer, self.upstreams[route.upstream].body_idle_timeout()))
             }
             Err(error) => {
@@ -375,11 +380,14 @@ fn origin_form(uri: Uri) -> Result<Uri, Rejection> {
 }
 
 /// An answer of ours; to `HEAD` with the length but without the body (RFC 9110 §9.3.2).
-fn own(mut response: Response<Bytes>, is_head: bool, entry: Box<AccessEntry>) -> Response<ResponseBody> {
-    if is_head {
+fn own(mut response: Response<Bytes>, manner: &Manner, entry: Box<AccessEntry>) -> Response<ResponseBody> {
+    if manner.is_head {
         let length = HeaderValue::from(response.body().len());
         response.headers_mut().insert(header::CONTENT_LENGTH, length);
         *response.body_mut() = Bytes::new();
+    }
+    if manner.awaits_continue {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response.map(|bytes| ResponseBody::full(bytes, Some(entry)))
 }

@@ -156,7 +156,7 @@ where
         .max_buf_size(limits.header_bytes.get().max(64 * 1024))
         // One buffer instead of two pieces: a response is mostly small.
         .writev(false)
-        .serve_connection(TokioIo::new(Watched { stream, activity: activity.clone() }), service);
+        .serve_connection(TokioIo::new(Watched::new(stream, &activity)), service);
     watch(connection, |connection| connection.graceful_shutdown(), &activity, context, limits).await;
 }
 
@@ -183,7 +183,7 @@ where
         // A peer that is gone without a word is found out.
         .keep_alive_interval(limits.idle_timeout / 2)
         .keep_alive_timeout(limits.header_timeout)
-        .serve_connection(TokioIo::new(Watched { stream, activity: activity.clone() }), service);
+        .serve_connection(TokioIo::new(Watched::new(stream, &activity)), service);
     watch(connection, |connection| connection.graceful_shutdown(), &activity, context, limits).await;
 }
 
@@ -352,15 +352,35 @@ impl<B: Body + Unpin> Body for WithGuard<B> {
 struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
+    /// Much was read: before there is more, others of this thread have their turn.
+    gives_way: bool,
+}
+
+/// A read of so many bytes is no lone request.
+const MUCH: usize = 4 * 1024;
+
+impl<S> Watched<S> {
+    fn new(stream: S, activity: &Arc<Activity>) -> Self {
+        Self { stream, activity: activity.clone(), gives_way: false }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
+        if this.gives_way {
+            this.gives_way = false;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
+        let came = buffer.filled().len() - before;
+        if came > 0 {
             this.activity.bytes_came();
+            // HTTP/2 reads as long as something is there, and ends the connection when too many small frames wait to be
+            // taken: a client that streams small messages would be cut before their taker had its turn.
+            this.gives_way = came >= MUCH && !this.activity.one_at_a_time;
         }
         read
     }
