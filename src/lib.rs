@@ -9,6 +9,7 @@
 //! - [`token`]: access tokens: taken from a request, verified, remembered, minted.
 //! - [`revocation`]: ended sessions and users.
 //! - [`session`]: sign-in, refresh, end; the rules once, the stores beneath.
+//! - [`interim`]: responses before the response.
 //! - [`route`], [`headers`]: where a request goes, and what of its header does.
 //! - [`reject`]: every refusal and its status.
 //! - [`telemetry`]: events, access log, metrics.
@@ -30,6 +31,7 @@ pub mod config;
 pub mod gateway;
 pub mod headers;
 pub mod ids;
+pub mod interim;
 pub mod limiter;
 pub mod path;
 pub mod reject;

@@ -401,6 +401,9 @@ pub struct Route {
     pub response_timeout: Option<Duration>,
     /// `body_bytes`, instead of the limit of all.
     pub body_bytes: Option<Option<NonZeroU64>>,
+    /// `early_hints`: interim responses of the upstream (1xx but 100 and 101) reach clients of HTTP/1.1. Not by default:
+    /// some old clients take the first for the response.
+    pub early_hints: bool,
     /// `when_stale`, `"serve"` by default.
     pub when_stale: WhenStale,
 }

@@ -48,6 +48,7 @@ impl Config {
         put(&mut json, "issuers", some(route.issuers.iter().map(String::as_str)));
         put(&mut json, "response_timeout", route.response_timeout.map(|it| json!(show_duration(it))));
         put(&mut json, "body_bytes", route.body_bytes.map(|it| size_or_unlimited(it.map(u64::from))));
+        put(&mut json, "early_hints", route.early_hints.then_some(json!(true)));
         // Elsewhere there is nothing for it to say.
         if self.store.redis.is_some() && route.access != Access::Public {
             put(&mut json, "when_stale", Some(json!(when_stale(route.when_stale))));

@@ -64,6 +64,7 @@ fn route(table: &Table<'_>, upstreams: &[Upstream]) -> Route {
             .get("body_bytes")
             .and_then(|value| value.size_or_unlimited())
             .map(|size| size.and_then(NonZeroU64::new)),
+        early_hints: table.get("early_hints").and_then(|value| value.flag()).unwrap_or(false),
         when_stale: table.get("when_stale").and_then(|value| value.choice(&WHEN_STALE)).unwrap_or(WhenStale::Serve),
     }
 }

@@ -128,6 +128,7 @@ pub(super) static ROUTE: Shape = Shape {
         "issuers",
         "response_timeout",
         "body_bytes",
+        "early_hints",
         "when_stale",
     ],
 };

@@ -323,7 +323,7 @@ fn a_later_check_can_blame_the_right_line() {
     let fault = config.fault_at("server.tls.certificate[1].key", String::from("server.tls.certificate 2: key x"));
     assert_eq!(fault.to_string(), "config.toml:14:7: server.tls.certificate 2: key x");
     let line = |path| config.source.position(path).map(|position| position.line);
-    assert_eq!(line("route[1].upstream"), Some(117));
+    assert_eq!(line("route[1].upstream"), Some(118));
     assert_eq!(line("route[1].auth"), line("route[1]"), "left out: its table is blamed");
     assert_eq!(line("nothing.at.all"), None);
 }

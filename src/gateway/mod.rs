@@ -204,10 +204,18 @@ impl Worker {
         }
         let Admitted { route, host, framing, .. } = admitted;
         self.rewrite(&mut parts, peer, &host, route, entry);
-        let (request, progress) = self.to_request(parts, body, host, framing, route)?;
+        // HTTP/1.0 has no interim responses (RFC 9110 §15.2), and hyper has no way to send them over HTTP/2.
+        let hints = route.early_hints && parts.version == Version::HTTP_11;
+        let (mut request, progress) = self.to_request(parts, body, host, framing, route)?;
         let upstream = self.upstreams.get(route.upstream).ok_or(Reason::UpstreamUnreachable)?;
         let start = Instant::now();
-        let sent = upstream.send(request, progress.as_deref(), route.response_timeout).await;
+        let sent = if hints {
+            peer.interim.pass(&mut request, headers::to_client);
+            let send = upstream.send(request, progress.as_deref(), route.response_timeout);
+            Box::pin(peer.interim.during(send)).await
+        } else {
+            upstream.send(request, progress.as_deref(), route.response_timeout).await
+        };
         self.conclude(sent, start.elapsed(), progress.as_deref(), route, entry)
     }
 

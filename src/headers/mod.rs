@@ -8,11 +8,13 @@ mod client;
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 pub use self::client::client_address;
+use crate::interim::Interim;
 use crate::token::Identity;
 
 /// `X-Forwarded-For`
@@ -122,6 +124,8 @@ pub struct Peer {
     pub tls: bool,
     /// Where its listener sends every request: to `https` at this port.
     pub https_port: Option<NonZeroU16>,
+    /// Interim responses that wait to be sent on it.
+    pub interim: Arc<Interim>,
     forwarded_for: HeaderValue,
     forwarded: HeaderValue,
 }
@@ -138,6 +142,7 @@ impl Peer {
             trusted,
             tls,
             https_port: None,
+            interim: Arc::default(),
             forwarded_for: ascii(&text),
             forwarded: ascii(&format!("for={node};proto={proto}")),
         }

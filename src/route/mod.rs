@@ -32,6 +32,8 @@ pub struct Route {
     pub body_bytes: Option<NonZeroU64>,
     /// Whether it refuses while ends made by other gateways are not known in time.
     pub refuses_stale: bool,
+    /// Whether interim responses of the upstream reach clients of HTTP/1.1.
+    pub early_hints: bool,
     /// Whether it was restricted to some methods: a header that overrides the method is then removed.
     pub restricts_methods: bool,
     allow_path: Spellings,
@@ -157,6 +159,7 @@ impl RouteTable {
                     .unwrap_or(Duration::from_secs(60)),
                 body_bytes: route.body_bytes.unwrap_or(config.limits.body_bytes),
                 refuses_stale: route.when_stale == config::WhenStale::Refuse,
+                early_hints: route.early_hints,
                 restricts_methods: !route.methods.is_empty(),
                 allow_path: route.allow_path,
                 methods: route.methods.clone(),

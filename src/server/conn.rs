@@ -10,7 +10,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use http_body::{Body, Frame, SizeHint};
@@ -29,6 +29,7 @@ use super::{preface, proxy_protocol};
 use crate::config::Limits;
 use crate::gateway::Worker;
 use crate::headers::Peer;
+use crate::interim::Interim;
 use crate::telemetry::metrics::ConnectionLimit;
 
 /// What serving a connection needs besides the connection.
@@ -144,6 +145,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let activity = Activity::new(true);
+    let interim = peer.interim.clone();
     let service = service_fn(|request| {
         let (worker, peer, active) = (context.worker.clone(), peer.clone(), activity.request());
         async move { Ok::<_, Infallible>(worker.handle(&peer, request).await.map(|body| WithGuard { body, active })) }
@@ -156,7 +158,7 @@ where
         .max_buf_size(limits.header_bytes.get().max(64 * 1024))
         // One buffer instead of two pieces: a response is mostly small.
         .writev(false)
-        .serve_connection(TokioIo::new(Watched::new(stream, &activity)), service);
+        .serve_connection(TokioIo::new(Watched::new(stream, &activity, Some(interim))), service);
     watch(connection, |connection| connection.graceful_shutdown(), &activity, context, limits).await;
 }
 
@@ -183,7 +185,7 @@ where
         // A peer that is gone without a word is found out.
         .keep_alive_interval(limits.idle_timeout / 2)
         .keep_alive_timeout(limits.header_timeout)
-        .serve_connection(TokioIo::new(Watched::new(stream, &activity)), service);
+        .serve_connection(TokioIo::new(Watched::new(stream, &activity, None)), service);
     watch(connection, |connection| connection.graceful_shutdown(), &activity, context, limits).await;
 }
 
@@ -352,6 +354,10 @@ impl<B: Body + Unpin> Body for WithGuard<B> {
 struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
+    /// HTTP/1.1: what is sent before the response.
+    interim: Option<Arc<Interim>>,
+    /// Of that, what is still to be written. Begun where hyper had nothing to write, it goes before all that it has.
+    rest: Vec<u8>,
     /// Much was read: before there is more, others of this thread have their turn.
     gives_way: bool,
 }
@@ -360,8 +366,8 @@ struct Watched<S> {
 const MUCH: usize = 4 * 1024;
 
 impl<S> Watched<S> {
-    fn new(stream: S, activity: &Arc<Activity>) -> Self {
-        Self { stream, activity: activity.clone(), gives_way: false }
+    fn new(stream: S, activity: &Arc<Activity>, interim: Option<Arc<Interim>>) -> Self {
+        Self { stream, activity: activity.clone(), interim, rest: Vec::new(), gives_way: false }
     }
 }
 
@@ -387,6 +393,30 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Watched<S> {
+    /// Writes the rest of what was begun.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        while !self.rest.is_empty() {
+            let outcome = Pin::new(&mut self.stream).poll_write(cx, &self.rest);
+            match ready!(self.wrote(outcome))? {
+                0 => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+                count => drop(self.rest.drain(..count)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes the interim responses that wait. hyper flushes only what it has wholly handed over: this is the place
+    /// between two responses.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        loop {
+            ready!(self.poll_rest(cx))?;
+            match self.interim.as_ref().and_then(|interim| interim.take()) {
+                Some(heads) => self.rest = heads,
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
     fn wrote<T>(&self, outcome: Poll<T>) -> Poll<T> {
         let blocked = &self.activity.blocked_since;
         if outcome.is_ready() {
@@ -401,12 +431,14 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_rest(cx))?;
         let outcome = Pin::new(&mut this.stream).poll_write(cx, bytes);
         this.wrote(outcome)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.poll_interim(cx))?;
         let outcome = Pin::new(&mut this.stream).poll_flush(cx);
         this.wrote(outcome)
     }
@@ -423,6 +455,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         pieces: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_rest(cx))?;
         let outcome = Pin::new(&mut this.stream).poll_write_vectored(cx, pieces);
         this.wrote(outcome)
     }

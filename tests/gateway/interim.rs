@@ -190,3 +190,88 @@ fn trailers_pass_in_both_directions_and_in_both_versions() {
     let seen = backend.next();
     assert_eq!(seen.trailers, [("x-check".to_owned(), "1".to_owned())], "{seen:?}");
 }
+
+/// Two routes, one of them with hints.
+fn with_hints(backend: &Backend, server: &str) -> Gateway {
+    let route = |path, more| format!("[[route]]\npath = \"{path}\"\nupstream = \"app\"\nauth = \"public\"\n{more}\n");
+    let rest = route("/hints", "early_hints = true") + &route("/", "");
+    let toml = Toml { server: format!("workers = 1\n{server}"), rest, tls: false, ..Toml::default() };
+    Gateway::with(&toml, &[backend.address])
+}
+
+/// A backend that sends `interim`, waits, and answers with the path.
+fn hinting(interim: Vec<u8>) -> Backend {
+    Backend::answering(move |seen| {
+        let path = seen.line.split(' ').nth(1).unwrap();
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}", path.len());
+        let wait = Duration::from_millis(300);
+        Answer::Slowly(vec![(Duration::ZERO, interim.clone()), (wait, answer.into_bytes())])
+    })
+}
+
+const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nConnection: x-own\r\nX-Own: 1\r\n\r\n";
+const PASSED: &str = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n";
+
+#[test]
+fn hints_reach_the_client_before_the_response_is_there() {
+    let backend = hinting(HINTS.into());
+    let gateway = with_hints(&backend, "");
+    let mut client = gateway.connect();
+    for number in 0..3 {
+        let start = Instant::now();
+        client.send(format!("GET /hints/{number} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!(String::from_utf8(client.until(b"\r\n\r\n").unwrap()).unwrap(), PASSED);
+        assert!(start.elapsed() < Duration::from_millis(250), "{:?}", start.elapsed());
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.text()), (200, format!("/hints/{number}")));
+    }
+    // Pipelined: each before its own response.
+    let two =
+        ["GET /hints/a HTTP/1.1\r\nHost: a\r\n\r\n", "GET /hints/b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"];
+    client.send(two.concat());
+    let all = String::from_utf8(client.drained().unwrap()).unwrap();
+    let heads: Vec<&str> = all.match_indices("HTTP/1.1 ").map(|(at, _)| &all[at + 9..at + 12]).collect();
+    assert_eq!(heads, ["103", "200", "103", "200"], "{all}");
+    assert!(all.find("/hints/a") < all.rfind("HTTP/1.1 103"), "{all}");
+}
+
+#[test]
+fn hints_pass_only_where_they_are_asked_for_and_understood() {
+    let backend = hinting(HINTS.into());
+    let gateway = with_hints(&backend, "");
+    for request in
+        ["GET /other HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "GET /hints HTTP/1.0\r\nHost: a\r\n\r\n"]
+    {
+        let mut client = gateway.connect();
+        client.send(request);
+        let answer = String::from_utf8(client.drained().unwrap()).unwrap();
+        assert!(answer[8..].starts_with(" 200 ") && !answer.contains("103"), "{answer}");
+    }
+    let (response, body, _) = exchange(gateway.address, "/hints", "GET");
+    assert_eq!((response.status().as_u16(), &body[..]), (200, &b"/hints"[..]));
+}
+
+#[test]
+fn interim_responses_are_bounded_and_100_is_not_passed_on() {
+    let many = format!("HTTP/1.1 100 Continue\r\n\r\n{}", HINTS.repeat(50));
+    let backend = hinting(many.into_bytes());
+    let gateway = with_hints(&backend, "");
+    let mut client = gateway.connect();
+    client.send("GET /hints HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let all = String::from_utf8(client.drained().unwrap()).unwrap();
+    assert_eq!((all.matches("HTTP/1.1 103").count(), all.matches("HTTP/1.1 100").count()), (8, 0), "{all}");
+    assert!(all.ends_with("/hints"));
+}
+
+#[test]
+fn hints_that_come_with_the_response_never_stand_behind_its_head() {
+    let answer = format!("{HINTS}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let backend = Backend::answering(move |_| Answer::Bytes(answer.clone().into_bytes()));
+    let gateway = with_hints(&backend, "");
+    let mut client = gateway.connect();
+    for _ in 0..50 {
+        // An interim response in a wrong place would be taken for a body, or for the next response.
+        let reply = client.ask("GET /hints HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!((reply.status, reply.text().as_str()), (200, "ok"));
+    }
+}
