@@ -268,10 +268,12 @@ fn hints_that_come_with_the_response_never_stand_behind_its_head() {
     let answer = format!("{HINTS}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let backend = Backend::answering(move |_| Answer::Bytes(answer.clone().into_bytes()));
     let gateway = with_hints(&backend, "");
-    let mut client = gateway.connect();
-    for _ in 0..50 {
-        // An interim response in a wrong place would be taken for a body, or for the next response.
-        let reply = client.ask("GET /hints HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!((reply.status, reply.text().as_str()), (200, "ok"));
+    for _ in 0..20 {
+        let mut client = gateway.connect();
+        client.send("GET /hints HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        // In a wrong place it would be taken for a body, or for the beginning of the next response.
+        let all = String::from_utf8(client.drained().unwrap()).unwrap();
+        let last = all.rfind("HTTP/1.1 ").unwrap();
+        assert!(all[last..].starts_with("HTTP/1.1 200 OK") && all.ends_with("\r\n\r\nok"), "{all}");
     }
 }
