@@ -39,8 +39,8 @@ impl Interim {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets interim responses to `request` pass, as long as what [`Interim::during`] returns is awaited. `clean` removes
-    /// the fields that belong to the upstream's connection.
+    /// Lets interim responses to `request` pass, as long as what [`Interim::during`] returns is awaited. `clean`
+    /// removes the fields that belong to the upstream's connection.
     pub fn pass<B>(self: &Arc<Self>, request: &mut Request<B>, clean: fn(&mut HeaderMap)) {
         let number = {
             let mut state = self.state();

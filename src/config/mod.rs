@@ -3,8 +3,8 @@
 //! [`Config`] holds typed and checked values only. [`Config::load`] reads every value of the file before it gives up,
 //! so that all faults are reported at once, each with line, column and what was expected. From the text inwards:
 //!
-//! - `file` puts a `Config` together from the sections: `server`, `listener`, `session`, `store`, `limits`, `upstream` and
-//!   `route`;
+//! - `file` puts a `Config` together from the sections: `server`, `listener`, `session`, `store`, `limits`,
+//!   `upstream` and `route`;
 //! - `reader` reads one key of one table, with `shape` (which keys there are), `units`, `names`, `secret` and `nearest`;
 //! - `document` collects the faults; `consistency` finds those that show only between values;
 //! - `fault` is how they are shown, and `redact` how a configuration is.
@@ -401,8 +401,8 @@ pub struct Route {
     pub response_timeout: Option<Duration>,
     /// `body_bytes`, instead of the limit of all.
     pub body_bytes: Option<Option<NonZeroU64>>,
-    /// `early_hints`: interim responses of the upstream (1xx but 100 and 101) reach clients of HTTP/1.1. Not by default:
-    /// some old clients take the first for the response.
+    /// `early_hints`: interim responses of the upstream (1xx but 100 and 101) reach clients of HTTP/1.1. Not by
+    /// default: some old clients take the first for the response.
     pub early_hints: bool,
     /// `when_stale`, `"serve"` by default.
     pub when_stale: WhenStale,

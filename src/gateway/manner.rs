@@ -10,8 +10,9 @@ use http_body::Body;
 pub(super) struct Manner {
     /// The answer has no body.
     pub(super) is_head: bool,
-    /// The client holds its body back until it is asked for (RFC 9110 §10.1.1). When it is answered instead, nobody knows
-    /// whether the body still comes, and nothing of it may be read as a request: the connection ends, and says so.
+    /// The client holds its body back until it is asked for (RFC 9110 §10.1.1). When it is answered instead, nobody
+    /// knows whether the body still comes, and nothing of it may be read as a request: the connection ends, and says
+    /// so.
     pub(super) awaits_continue: bool,
     is_http10: bool,
 }

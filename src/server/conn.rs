@@ -85,8 +85,8 @@ pub(super) async fn serve(stream: TcpStream, address: IpAddr, permit: &mut Permi
     }
 }
 
-/// The address of the client that a balancer relays, with a place among its connections; `None` when there is nothing to
-/// serve.
+/// The address of the client that a balancer relays, with a place among its connections; `None` when there is nothing
+/// to serve.
 async fn behind_balancer(
     stream: &mut Prefixed<TcpStream>,
     balancer: IpAddr,

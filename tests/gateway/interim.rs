@@ -1,4 +1,5 @@
-//! What is not one request and one response: expectations, interim responses, pipelines, trailers, bodies that are none.
+//! What is not one request and one response: expectations, interim responses, pipelines, trailers, bodies that are
+//! none.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,8 @@ fn a_refusal_comes_instead_of_100_and_ends_the_connection() {
         client.send(format!(
             "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
         ));
-        // The connection ends: whether the body still comes is for the client to say, and no request may be read from it.
+        // The connection ends: whether the body still comes is for the client to say, and no request may be read from
+        // it.
         let answer = String::from_utf8(client.drained().expect("closed")).unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
         assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
