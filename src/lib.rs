@@ -10,6 +10,7 @@
 //! - [`revocation`]: ended sessions and users.
 //! - [`session`]: sign-in, refresh, end; the rules once, the stores beneath.
 //! - [`limiter`]: so many in so long.
+//! - [`interim`]: responses before the response.
 //! - [`headers`], [`route`]: what of a header goes on, and where a request goes.
 //! - [`reject`]: every refusal and its status.
 //! - [`telemetry`]: events, access log, metrics.
@@ -33,6 +34,7 @@ pub mod config;
 pub mod gateway;
 pub mod headers;
 pub mod ids;
+pub mod interim;
 pub mod limiter;
 pub mod live;
 pub mod path;

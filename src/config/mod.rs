@@ -3,8 +3,8 @@
 //! [`Config`] holds typed and checked values only. [`Config::load`] reads every value of the file before it gives up,
 //! so that all faults are reported at once, each with line, column and what was expected. From the text inwards:
 //!
-//! - `file` puts a `Config` together from the sections: `server`, `listener`, `session`, `store`, `limits`, `upstream` and
-//!   `route`;
+//! - `file` puts a `Config` together from the sections: `server`, `listener`, `session`, `store`, `limits`,
+//!   `upstream` and `route`;
 //! - `reader` reads one key of one table, with `shape` (which keys there are), `units`, `names`, `secret` and `nearest`;
 //! - `document` collects the faults; `consistency` finds those that show only between values;
 //! - `fault` is how they are shown, and `redact` how a configuration is.

@@ -141,6 +141,7 @@ pub(super) static ROUTE: Shape = Shape {
         "issuers",
         "response_timeout",
         "body_bytes",
+        "early_hints",
         "when_stale",
         "on_token_expiry",
         "upgrades",

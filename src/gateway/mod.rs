@@ -4,6 +4,7 @@ pub(crate) mod authenticate;
 mod cors;
 mod grpc;
 mod limits;
+mod manner;
 pub(crate) mod outcome;
 mod redirect;
 pub(crate) mod target;
@@ -25,6 +26,7 @@ use hyper::body::Incoming;
 use ipnet::IpNet;
 
 use self::authenticate::Refused;
+use self::manner::Manner;
 use self::outcome::Way;
 use self::target::Framing;
 use self::upgrade::{Switched, Upgrade};
@@ -231,24 +233,26 @@ impl Worker {
         let request_id = self.names.request_id(&parts.headers);
         let client = headers::client_address(&parts.headers, peer, |address| self.gateway.is_trusted_proxy(address));
         let mut entry = Box::new(AccessEntry::begin(self.log.clone(), client, &parts, request_id.clone()));
-        let is_head = parts.method == Method::HEAD;
+        let manner = Manner::of(&parts, &body);
 
         let rejection = match self.answer(peer, parts, body, &mut entry, exchange).await {
             Ok(Outcome::Upstream(answer, Lasting { idle, live })) => {
                 let Answer { mut response, lease, .. } = answer;
                 entry.status = Some(response.status());
                 tell(response.headers_mut(), &mut entry);
-                return response.map(|incoming| ResponseBody::upstream(incoming, lease, idle, entry, live));
+                let response = response.map(|incoming| ResponseBody::upstream(incoming, lease, idle, entry, live));
+                return manner.fit(response);
             }
-            Ok(Outcome::Switched(response, ends)) => {
+            Ok(Outcome::Switched(mut response, ends)) => {
                 entry.status = Some(response.status());
+                tell(response.headers_mut(), &mut entry);
                 *exchange.tunnel.borrow_mut() = Some(Tunnel::new(*ends, entry));
                 return response.map(|()| ResponseBody::full(Bytes::new(), None));
             }
             Ok(Outcome::Own(response)) => {
                 entry.reason = response.extensions().get().copied();
                 entry.status = Some(response.status());
-                return own(response, is_head, entry);
+                return own(response, &manner, entry);
             }
             Err(rejection) => rejection,
         };
@@ -256,7 +260,7 @@ impl Worker {
         let id = request_id.to_str().unwrap_or("-");
         let response = if is_grpc { rejection.to_grpc_response(id) } else { rejection.to_response(id) };
         entry.status = Some(response.status());
-        own(response, is_head, entry)
+        own(response, &manner, entry)
     }
 
     /// Judged → still active? → forwarded. The first doubt ends it.
@@ -305,10 +309,18 @@ impl Worker {
             upgrade.write(&mut parts.headers);
         }
         let is_safe = parts.method.is_safe();
-        let (request, progress) = self.to_request(parts, body, host, framing, route, is_grpc)?;
+        // HTTP/1.0 has no interim responses (RFC 9110 §15.2), and hyper has no way to send them over HTTP/2.
+        let hints = route.early_hints && parts.version == Version::HTTP_11;
+        let (mut request, progress) = self.to_request(parts, body, host, framing, route, is_grpc)?;
         let upstream = self.upstreams.get(forward.upstream).ok_or(Reason::UpstreamUnreachable)?;
         let sent = Sent { route, forward, progress, live, upgrade, is_safe, is_grpc, start: Instant::now() };
-        let answer = upstream.send(request, sent.progress.as_deref(), response_timeout).await;
+        let answer = if hints {
+            peer.interim.pass(&mut request, headers::to_client);
+            let send = upstream.send(request, sent.progress.as_deref(), response_timeout);
+            Box::pin(peer.interim.during(send)).await
+        } else {
+            upstream.send(request, sent.progress.as_deref(), response_timeout).await
+        };
         self.conclude(answer, sent, entry)
     }
 
@@ -478,6 +490,8 @@ impl Worker {
             return Err(Reason::UpstreamBroken.into());
         }
         headers::to_client(answer.response.headers_mut());
+        // The version is that of the hop (RFC 9110 §6.2): an old upstream makes no old client.
+        *answer.response.version_mut() = Version::HTTP_11;
         outcome::dress(answer.response.headers_mut(), route, entry.caller().is_some());
         let idle = if is_grpc || is_event_stream(answer.response.headers()) {
             self.gateway.config.limits.stream_idle_timeout
@@ -566,13 +580,16 @@ fn tell(headers: &mut HeaderMap, entry: &mut AccessEntry) {
 }
 
 /// An answer of ours; to `HEAD` with the length but without the body (RFC 9110 §9.3.2).
-fn own(mut response: Response<Bytes>, is_head: bool, mut entry: Box<AccessEntry>) -> Response<ResponseBody> {
+fn own(mut response: Response<Bytes>, manner: &Manner, mut entry: Box<AccessEntry>) -> Response<ResponseBody> {
     tell(response.headers_mut(), &mut entry);
     // RFC 9110 §8.6: a 204 has no length to tell, and a 304 would tell that of another answer.
-    if is_head && !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+    if manner.is_head && !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         let length = HeaderValue::from(response.body().len());
         response.headers_mut().insert(header::CONTENT_LENGTH, length);
         *response.body_mut() = Bytes::new();
+    }
+    if manner.awaits_continue {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response.map(|bytes| ResponseBody::full(bytes, Some(entry)))
 }

@@ -14,8 +14,8 @@ use crate::reject::{Reason, Rejection};
 
 /// The answer to any request: the same host and target, at `port` of `https`.
 ///
-/// No route and no token is looked at; a client that sent one in the clear is told where it belongs, no more. 308, so that
-/// method and body stay (RFC 9110 §15.4.9). Spellings that only some routes take are for those to judge.
+/// No route and no token is looked at; a client that sent one in the clear is told where it belongs, no more. 308, so
+/// that method and body stay (RFC 9110 §15.4.9). Spellings that only some routes take are for those to judge.
 ///
 /// # Errors
 /// What is refused everywhere: a host, target or framing that two readers could take differently.

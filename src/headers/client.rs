@@ -10,8 +10,8 @@ use super::{Peer, X_FORWARDED_FOR, joined};
 /// The client's address: the peer's, or the last one in `X-Forwarded-For` that is no trusted proxy. `Forwarded`
 /// (RFC 7239) is read when there is no `X-Forwarded-For`.
 ///
-/// Entries are read from the end, because everything before the first untrusted one is the client's own word. What is no
-/// address (`unknown`, an obfuscated name) ends the search: the one before may be the client's own word, too.
+/// Entries are read from the end, because everything before the first untrusted one is the client's own word. What is
+/// no address (`unknown`, an obfuscated name) ends the search: the one before may be the client's own word, too.
 pub fn client_address(headers: &HeaderMap, peer: &Peer, is_trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
     if !peer.trusted {
         return peer.address;
@@ -43,8 +43,8 @@ fn last_untrusted(
     address
 }
 
-/// An address as proxies write it: with or without a port, an IPv6 one with or without brackets; an IPv4 one mapped into
-/// IPv6 is that IPv4 address.
+/// An address as proxies write it: with or without a port, an IPv6 one with or without brackets; an IPv4 one mapped
+/// into IPv6 is that IPv4 address.
 fn parse_node(node: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(node).ok()?.trim();
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);

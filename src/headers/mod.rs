@@ -11,12 +11,14 @@ mod rules;
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 pub use self::client::client_address;
 use crate::config::HeaderRules;
+use crate::interim::Interim;
 use crate::token::Identity;
 
 /// `X-Forwarded-For`
@@ -128,6 +130,8 @@ pub struct Peer {
     pub tls: bool,
     /// Where its listener sends every request: to `https` at this port.
     pub https_port: Option<NonZeroU16>,
+    /// Interim responses that wait to be sent on it.
+    pub interim: Arc<Interim>,
     forwarded_for: HeaderValue,
     forwarded: HeaderValue,
 }
@@ -144,6 +148,7 @@ impl Peer {
             trusted,
             tls,
             https_port: None,
+            interim: Arc::default(),
             forwarded_for: ascii(&text),
             forwarded: ascii(&format!("for={node};proto={proto}")),
         }

@@ -43,6 +43,8 @@ pub struct Route {
     pub on_token_expiry: OnTokenExpiry,
     /// Protocols a request may ask to go on in.
     pub upgrades: Upgrades,
+    /// Whether interim responses of the upstream reach clients of HTTP/1.1.
+    pub early_hints: bool,
     /// Whether it was restricted to some methods: a header that overrides the method is then removed.
     pub restricts_methods: bool,
     /// What becomes of the request's header before the identity is written.
@@ -143,6 +145,7 @@ impl RouteTable {
                 refuses_stale: route.when_stale == config::WhenStale::Refuse,
                 on_token_expiry: route.on_token_expiry,
                 upgrades: route.upgrades.clone(),
+                early_hints: route.early_hints,
                 restricts_methods: !route.methods.is_empty(),
                 request_headers: route.request_headers.clone(),
                 response_headers: route.response_headers.clone(),

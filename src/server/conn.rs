@@ -11,7 +11,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use http_body::{Body, Frame, SizeHint};
@@ -30,6 +30,7 @@ use super::{preface, proxy_protocol};
 use crate::config::Limits;
 use crate::gateway::{Exchange, Worker};
 use crate::headers::Peer;
+use crate::interim::Interim;
 use crate::reject::Reason;
 use crate::telemetry::metrics::ConnectionLimit;
 
@@ -86,8 +87,8 @@ pub(super) async fn serve(stream: TcpStream, address: IpAddr, permit: &mut Permi
     }
 }
 
-/// The address of the client that a balancer relays, with a place among its connections; `None` when there is nothing to
-/// serve.
+/// The address of the client that a balancer relays, with a place among its connections; `None` when there is nothing
+/// to serve.
 async fn behind_balancer(
     stream: &mut Prefixed<TcpStream>,
     balancer: IpAddr,
@@ -148,6 +149,7 @@ where
     let activity = Activity::new(true);
     // One for all requests: they come one at a time.
     let exchange = Rc::new(Exchange::default());
+    let interim = peer.interim.clone();
     let service = service_fn(|request| {
         let (worker, peer, active) = (context.worker.clone(), peer.clone(), activity.request());
         let exchange = exchange.clone();
@@ -165,7 +167,7 @@ where
         .max_buf_size(limits.header_bytes.get().max(64 * 1024))
         // One buffer instead of two pieces: a response is mostly small.
         .writev(false)
-        .serve_connection(TokioIo::new(Watched { stream, activity: activity.clone() }), service)
+        .serve_connection(TokioIo::new(Watched::new(stream, &activity, Some(interim))), service)
         .with_upgrades();
     let cut = poll_fn(|cx| exchange.stream.poll_cut(cx));
     watch(connection, |connection| connection.graceful_shutdown(), cut, &activity, context, limits).await;
@@ -203,7 +205,7 @@ where
         // A peer that is gone without a word is found out.
         .keep_alive_interval(limits.idle_timeout / 2)
         .keep_alive_timeout(limits.header_timeout)
-        .serve_connection(TokioIo::new(Watched { stream, activity: activity.clone() }), service);
+        .serve_connection(TokioIo::new(Watched::new(stream, &activity, None)), service);
     let never = std::future::pending();
     watch(connection, |connection| connection.graceful_shutdown(), never, &activity, context, limits).await;
 }
@@ -380,21 +382,69 @@ impl<B: Body + Unpin> Body for WithGuard<B> {
 struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
+    /// HTTP/1.1: what is sent before the response.
+    interim: Option<Arc<Interim>>,
+    /// Of that, what is still to be written. Begun where hyper had nothing to write, it goes before all that it has.
+    rest: Vec<u8>,
+    /// Much was read: before there is more, others of this thread have their turn.
+    gives_way: bool,
+}
+
+/// A read of so many bytes is no lone request.
+const MUCH: usize = 4 * 1024;
+
+impl<S> Watched<S> {
+    fn new(stream: S, activity: &Arc<Activity>, interim: Option<Arc<Interim>>) -> Self {
+        Self { stream, activity: activity.clone(), interim, rest: Vec::new(), gives_way: false }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
+        if this.gives_way {
+            this.gives_way = false;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
+        let came = buffer.filled().len() - before;
+        if came > 0 {
             this.activity.bytes_came();
+            // HTTP/2 reads as long as something is there, and ends the connection when too many small frames wait to be
+            // taken: a client that streams small messages would be cut before their taker had its turn.
+            this.gives_way = came >= MUCH && !this.activity.one_at_a_time;
         }
         read
     }
 }
 
 impl<S: AsyncWrite + Unpin> Watched<S> {
+    /// Writes the rest of what was begun.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        while !self.rest.is_empty() {
+            let outcome = Pin::new(&mut self.stream).poll_write(cx, &self.rest);
+            match ready!(self.wrote(outcome))? {
+                0 => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+                count => drop(self.rest.drain(..count)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes the interim responses that wait. hyper flushes only what it has wholly handed over: this is the place
+    /// between two responses.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        loop {
+            ready!(self.poll_rest(cx))?;
+            match self.interim.as_ref().and_then(|interim| interim.take()) {
+                Some(heads) => self.rest = heads,
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
     fn wrote<T>(&self, outcome: Poll<T>) -> Poll<T> {
         let blocked = &self.activity.blocked_since;
         if outcome.is_ready() {
@@ -409,12 +459,14 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_rest(cx))?;
         let outcome = Pin::new(&mut this.stream).poll_write(cx, bytes);
         this.wrote(outcome)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.poll_interim(cx))?;
         let outcome = Pin::new(&mut this.stream).poll_flush(cx);
         this.wrote(outcome)
     }
@@ -431,6 +483,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         pieces: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_rest(cx))?;
         let outcome = Pin::new(&mut this.stream).poll_write_vectored(cx, pieces);
         this.wrote(outcome)
     }

@@ -37,8 +37,8 @@ impl Terms {
 
     /// Whether `address` may connect.
     ///
-    /// Where the PROXY protocol is spoken, the header decides who the client is: from anybody but a balancer it would be
-    /// forged, and a balancer's listener is not for clients.
+    /// Where the PROXY protocol is spoken, the header decides who the client is: from anybody but a balancer it would
+    /// be forged, and a balancer's listener is not for clients.
     pub fn admit(&self, address: IpAddr) -> bool {
         !self.speak_proxy_protocol() || self.balancers.iter().any(|net| net.contains(&address))
     }

@@ -1,7 +1,7 @@
 //! HTTP/2 by prior knowledge on a connection without TLS (RFC 9113 §3.3).
 //!
-//! The first bytes tell: HTTP/2 begins with a preface that is no request of HTTP/1.1. `Upgrade: h2c` is not taken: it is
-//! gone from RFC 9113, and forwarding it has opened tunnels past other gateways.
+//! The first bytes tell: HTTP/2 begins with a preface that is no request of HTTP/1.1. `Upgrade: h2c` is not taken: it
+//! is gone from RFC 9113, and forwarding it has opened tunnels past other gateways.
 
 use std::io;
 

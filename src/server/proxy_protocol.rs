@@ -1,7 +1,7 @@
 //! The PROXY protocol, versions 1 and 2: what a balancer says of the client before the client's own first byte.
 //!
-//! Written after the specification (haproxy.org, proxy-protocol.txt). Strict, because whoever believes a header that the
-//! next reader takes differently believes the wrong client: anything unusual closes the connection.
+//! Written after the specification (haproxy.org, proxy-protocol.txt). Strict, because whoever believes a header that
+//! the next reader takes differently believes the wrong client: anything unusual closes the connection.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -104,8 +104,16 @@ fn the_start_tells_of_every_listener_what_it_is() {
         [[server.listener]]\naddress = \"127.0.0.1:0\"\nredirect_to_https = 8443\n";
     let place = std::sync::Arc::new(crate::support::Workplace::new());
     let running = Process::start(&place, &Toml { server: server.into(), ..Toml::default() }, &backend);
-    let log = running.log();
-    let line = log.lines().find(|line| line.contains("listening on")).unwrap_or_else(|| panic!("{log}"));
+    // It is ready a moment before it says so.
+    let start = std::time::Instant::now();
+    let line = loop {
+        let log = running.log();
+        match log.lines().find(|line| line.contains("listening on")) {
+            Some(line) => break line.to_owned(),
+            None => assert!(start.elapsed() < std::time::Duration::from_secs(10), "{log}"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
     let first = format!("listening on https://{}, https://127.0.0.1:", running.address);
     assert!(line.contains(&first), "{line}");
     assert!(line.contains(" (PROXY protocol), http://127.0.0.1:"), "{line}");

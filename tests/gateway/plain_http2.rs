@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt;
 
@@ -16,7 +19,11 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
 const GET: &str = "GET /public HTTP/1.1\r\nHost: a\r\n\r\n";
 
-type Sender = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
+type Body = BoxBody<Bytes, std::convert::Infallible>;
+type Sender = hyper::client::conn::http2::SendRequest<Body>;
+
+/// Header, body and trailers of a response.
+type Whole = (Response<()>, Bytes, Option<HeaderMap>);
 
 /// A client that sends `first` before everything else.
 async fn connect(address: SocketAddr, first: &[u8]) -> Sender {
@@ -28,13 +35,61 @@ async fn connect(address: SocketAddr, first: &[u8]) -> Sender {
     sender
 }
 
-async fn ask(sender: &mut Sender, request: Request<Full<Bytes>>) -> (Response<()>, Bytes) {
+async fn ask(sender: &mut Sender, request: Request<Body>) -> Whole {
     let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
-    (Response::from_parts(parts, ()), body.collect().await.unwrap().to_bytes())
+    let body = body.collect().await.unwrap();
+    let trailers = body.trailers().cloned();
+    (Response::from_parts(parts, ()), body.to_bytes(), trailers)
 }
 
-fn get(uri: &str) -> Request<Full<Bytes>> {
-    Request::get(uri).body(Full::default()).unwrap()
+fn get(uri: &str) -> Request<Body> {
+    Request::get(uri).body(Full::default().boxed()).unwrap()
+}
+
+fn in_frames(address: SocketAddr, path: &str, method: &str, frames: Vec<Frame<Bytes>>) -> Whole {
+    struct Frames(std::vec::IntoIter<Frame<Bytes>>);
+    impl futures_core::Stream for Frames {
+        type Item = Result<Frame<Bytes>, std::convert::Infallible>;
+        fn poll_next(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Self::Item>> {
+            std::task::Poll::Ready(self.0.next().map(Ok))
+        }
+    }
+    let trailer = if frames.len() == 2 { "x-check, x-user-id, x_user_id" } else { "" };
+    run(async {
+        let mut client = connect(address, b"").await;
+        let body = match frames.is_empty() {
+            true => Full::default().boxed(),
+            false => BodyExt::boxed(StreamBody::new(Frames(frames.into_iter()))),
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("http://a{path}"))
+            .header("te", "trailers")
+            .header("trailer", trailer);
+        ask(&mut client, request.body(body).unwrap()).await
+    })
+}
+
+/// The answer to a request without a body.
+pub(crate) fn exchange(address: SocketAddr, path: &str, method: &str) -> Whole {
+    in_frames(address, path, method, Vec::new())
+}
+
+/// The answer to a body in `count` frames of one byte.
+pub(crate) fn exchange_pieces(address: SocketAddr, path: &str, count: usize) -> Whole {
+    in_frames(address, path, "POST", (0..count).map(|_| Frame::data(Bytes::from_static(b"y"))).collect())
+}
+
+/// The answer to a body with trailers.
+pub(crate) fn exchange_trailers(address: SocketAddr, path: &str, trailers: &[(&'static str, &'static str)]) -> Whole {
+    let trailers = trailers
+        .iter()
+        .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value)));
+    let frames = vec![Frame::data(Bytes::from_static(b"abc")), Frame::trailers(trailers.collect())];
+    in_frames(address, path, "POST", frames)
 }
 
 fn run<F: Future>(future: F) -> F::Output {
@@ -53,10 +108,10 @@ fn a_client_that_knows_speaks_http2_at_once() {
     run(async {
         let mut client = connect(gateway.address, b"").await;
         let mut request =
-            Request::post("http://shop.example/x?y=1").body(Full::new(Bytes::from_static(b"body"))).unwrap();
+            Request::post("http://shop.example/x?y=1").body(Full::new(Bytes::from_static(b"body")).boxed()).unwrap();
         let bearer = format!("Bearer {}", &*pair.access_token);
         request.headers_mut().insert("authorization", bearer.parse().unwrap());
-        let (response, body) = ask(&mut client, request).await;
+        let (response, body, _) = ask(&mut client, request).await;
         assert_eq!(
             (response.version(), response.status().as_u16(), &body[..]),
             (http::Version::HTTP_2, 200, &b"hello"[..])
@@ -151,7 +206,7 @@ fn http2_is_spoken_behind_a_balancer_and_to_be_redirected() {
         assert_eq!(ask(&mut client, get("http://a/public")).await.0.status(), 200);
         assert_eq!(backend.next().one("x-forwarded-for"), "2001:db8::7");
         let mut client = connect(redirecting, b"").await;
-        let (response, _) = ask(&mut client, get("http://shop.example:80/x?y")).await;
+        let (response, _, _) = ask(&mut client, get("http://shop.example:80/x?y")).await;
         assert_eq!(
             (response.status().as_u16(), &response.headers()["location"]),
             (308, &http::HeaderValue::from_static("https://shop.example/x?y"))

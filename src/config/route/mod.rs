@@ -56,6 +56,9 @@ pub struct Route {
     pub response_timeout: Option<Duration>,
     /// `body_bytes`, instead of the limit of all.
     pub body_bytes: Option<Option<NonZeroU64>>,
+    /// `early_hints`: interim responses of the upstream (1xx but 100 and 101) reach clients of HTTP/1.1. Not by
+    /// default: some old clients take the first for the response.
+    pub early_hints: bool,
     /// `when_stale`, `"serve"` by default.
     pub when_stale: WhenStale,
     /// `on_token_expiry`, `"close"` by default.
@@ -172,6 +175,7 @@ fn route(table: &Table<'_>, upstreams: &[Upstream], auth: &Auth) -> Route {
             .get("body_bytes")
             .and_then(|value| value.size_or_unlimited())
             .map(|size| size.and_then(NonZeroU64::new)),
+        early_hints: table.get("early_hints").and_then(|value| value.flag()).unwrap_or(false),
         when_stale: table.get("when_stale").and_then(|value| value.choice(&WHEN_STALE)).unwrap_or(WhenStale::Serve),
         on_token_expiry: table.get("on_token_expiry").map(|value| streams::on_token_expiry(&value)).unwrap_or_default(),
         upgrades: table.get("upgrades").map(|value| streams::upgrades(&value)).unwrap_or_default(),

@@ -38,6 +38,7 @@ impl Route {
         put(&mut json, "issuers", some(self.issuers.iter().map(String::as_str)));
         put(&mut json, "response_timeout", self.response_timeout.map(|it| json!(show_duration(it))));
         put(&mut json, "body_bytes", self.body_bytes.map(|it| size_or_unlimited(it.map(u64::from))));
+        put(&mut json, "early_hints", self.early_hints.then_some(json!(true)));
         // Elsewhere there is nothing for it to say.
         if shares_store && self.access != Access::Public {
             put(&mut json, "when_stale", Some(json!(self.when_stale.as_str())));
