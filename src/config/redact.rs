@@ -245,13 +245,6 @@ impl Origin {
     }
 }
 
-/// As the file writes it: `http://10.0.0.5:8080`.
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "http://{}", self.authority())
-    }
-}
-
 fn size_or_unlimited(bytes: Option<u64>) -> Value {
     bytes.map_or(json!("unlimited"), |bytes| json!(show_size(bytes)))
 }

@@ -1,11 +1,13 @@
 //! `[upstream.NAME]`.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::reader::{Table, Value};
 use super::server::nonzero_usize;
-use super::{Upstream, names, shape};
+use super::server_address::ServerAddress;
+use super::shape;
 
 const TICK: Duration = Duration::from_millis(1);
 
@@ -17,6 +19,25 @@ const DEFAULT_BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const DEFAULT_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(55);
 
 const DEFAULT_KEEP_ALIVE_CONNECTIONS: u64 = 128;
+
+/// `[upstream.NAME]`
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// The name.
+    pub name: Arc<str>,
+    /// `servers`: at least one, in turn.
+    pub servers: Vec<ServerAddress>,
+    /// `connect_timeout`, 5 s by default.
+    pub connect_timeout: Duration,
+    /// `response_timeout`: from the end of the request to the response header, 60 s by default.
+    pub response_timeout: Duration,
+    /// `body_idle_timeout`: between two pieces of a response body, 60 s by default.
+    pub body_idle_timeout: Duration,
+    /// `keep_alive_timeout`: how long an unused connection is kept, 55 s by default: less than what servers commonly wait.
+    pub keep_alive_timeout: Duration,
+    /// `keep_alive_connections`: unused connections kept for each server by each worker, 128 by default.
+    pub keep_alive_connections: NonZeroUsize,
+}
 
 pub(super) fn upstreams(root: &Table<'_>) -> Vec<Upstream> {
     root.named("upstream", &shape::UPSTREAM).into_iter().map(|(name, table)| upstream(name, &table)).collect()
@@ -35,7 +56,7 @@ fn upstream(name: &str, table: &Table<'_>) -> Upstream {
         servers: servers
             .map(|value| {
                 value.each(value.some_items(SERVERS), |item| {
-                    item.parsed("a server such as \"http://10.0.0.5:8080\"", names::origin)
+                    item.parsed("a server such as \"http://10.0.0.5:8080\"", ServerAddress::parse)
                 })
             })
             .unwrap_or_default(),

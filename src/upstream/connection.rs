@@ -11,26 +11,23 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::body::RequestBody;
+use crate::config::ServerAddress;
 
-/// Where a server is.
+/// A server, as one worker connects to it.
 #[derive(Debug)]
 pub(super) struct Server {
-    host: String,
-    port: u16,
-    /// `host:port`, for the log and errors.
+    address: ServerAddress,
+    /// For the log and errors, such as `10.0.0.5:8080`.
     pub(super) name: Rc<str>,
 }
 
 impl Server {
-    pub(super) fn new(origin: &crate::config::Origin) -> Self {
-        let name = match origin.host.parse() {
-            Ok(IpAddr::V6(address)) => format!("[{address}]:{}", origin.port),
-            _ => format!("{}:{}", origin.host, origin.port),
-        };
-        Self { host: origin.host.clone(), port: origin.port, name: name.into() }
+    pub(super) fn new(address: &ServerAddress) -> Self {
+        Self { address: address.clone(), name: address.name().into() }
     }
 
     /// Opens a connection: all addresses of the name in turn, within one deadline.
@@ -42,14 +39,24 @@ impl Server {
     }
 
     async fn try_addresses(&self) -> io::Result<Connection> {
-        let addresses: Vec<SocketAddr> = match self.host.parse::<IpAddr>() {
-            Ok(address) => vec![(address, self.port).into()],
-            Err(_) => tokio::net::lookup_host((self.host.as_str(), self.port)).await?.collect(),
+        let (host, port) = match &self.address {
+            ServerAddress::Unix(path) => {
+                return Connection::start(UnixStream::connect(path).await?, self.name.clone()).await;
+            }
+            ServerAddress::Tcp { host, port, .. } => (host.as_str(), *port),
+        };
+        let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
+            Ok(address) => vec![(address, port).into()],
+            Err(_) => tokio::net::lookup_host((host, port)).await?.collect(),
         };
         let mut error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in addresses {
             match TcpStream::connect(address).await {
-                Ok(stream) => return Connection::start(stream, self.name.clone()).await,
+                Ok(stream) => {
+                    // Requests are written whole; Nagle would hold the last piece of a body back.
+                    stream.set_nodelay(true)?;
+                    return Connection::start(stream, self.name.clone()).await;
+                }
                 Err(failed) => error = failed,
             }
         }
@@ -67,9 +74,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    async fn start(stream: TcpStream, server: Rc<str>) -> io::Result<Self> {
-        // Requests are written whole; Nagle would hold the last piece of a body back.
-        stream.set_nodelay(true)?;
+    async fn start(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, server: Rc<str>) -> io::Result<Self> {
         // One buffer instead of pieces: a request is mostly small.
         let (sender, driver) = http1::Builder::new()
             .writev(false)

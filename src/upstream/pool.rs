@@ -116,7 +116,7 @@ impl UpstreamPool {
             return;
         }
         let server = connection.server();
-        if let Some(slot) = self.servers.iter().find(|slot| slot.server.name == server) {
+        if let Some(slot) = self.servers.iter().find(|slot| Rc::ptr_eq(&slot.server.name, &server)) {
             let mut kept = slot.kept.borrow_mut();
             if kept.len() < self.keep_alive_connections {
                 connection.unused_since = Instant::now();

@@ -19,4 +19,5 @@ mod shutdown;
 mod store_faults;
 mod support;
 mod tls;
+mod unix;
 mod upstreams;

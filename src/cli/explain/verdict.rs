@@ -153,7 +153,7 @@ impl Explained {
         self.headers = shown(&parts.headers);
         self.upstream = config.upstreams.get(route.upstream).map(|upstream| UpstreamShown {
             name: upstream.name.to_string(),
-            servers: upstream.servers.iter().map(|server| url(&server.host, server.port)).collect(),
+            servers: upstream.servers.iter().map(ToString::to_string).collect(),
         });
         self.forwarded = true;
         Ok(())
@@ -226,10 +226,6 @@ impl Caller {
             expires: identity.expires_at,
         }
     }
-}
-
-fn url(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") }
 }
 
 fn shown(headers: &HeaderMap) -> Vec<(String, String)> {
