@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::app::keys_directory;
+use crate::certificate;
 use crate::cli::output::{Failure, Format, Outcome, causes, count, from_now, print, print_json, remark};
 use crate::cli::{ConfigArg, keys_offline};
 use crate::clock::UnixTime;
@@ -103,9 +104,9 @@ impl Report {
             return;
         };
         if let Some(ca) = &redis.ca
-            && let Err(why) = shared_store::authorities(ca)
+            && let Err(error) = certificate::authorities(ca)
         {
-            self.fault(config, "store.ca", format!("store: {why}"));
+            self.fault(config, "store.ca", format!("store: {}", causes(&error)));
         }
         self.notes.push(format!("the store {} is connected to at start; this was not tried", config.store.describe()));
     }
