@@ -6,7 +6,7 @@ use super::store::scheme;
 use super::units::{show_duration, show_size};
 use super::{
     Access, AccessLog, Admin, Auth, Certificate, Config, JwksSource, Limits, Log, LogFormat, Origin, Rate, Redis,
-    Route, Server, Session, Store, Topology, TrustedIssuer, Upstream, WhenStale,
+    Route, Server, Session, Store, Topology, TrustedIssuer, Upstream, UpstreamTls, WhenStale,
 };
 use crate::path::Spellings;
 
@@ -210,14 +210,28 @@ fn trusted_issuer(issuer: &TrustedIssuer) -> Value {
 }
 
 fn upstream(upstream: &Upstream) -> Value {
-    json!({
-        "servers": strings(&upstream.servers),
-        "connect_timeout": show_duration(upstream.connect_timeout),
-        "response_timeout": show_duration(upstream.response_timeout),
-        "body_idle_timeout": show_duration(upstream.body_idle_timeout),
-        "keep_alive_timeout": show_duration(upstream.keep_alive_timeout),
-        "keep_alive_connections": upstream.keep_alive_connections,
-    })
+    let mut json = object([
+        ("servers", strings(&upstream.servers)),
+        ("connect_timeout", json!(show_duration(upstream.connect_timeout))),
+        ("response_timeout", json!(show_duration(upstream.response_timeout))),
+        ("body_idle_timeout", json!(show_duration(upstream.body_idle_timeout))),
+        ("keep_alive_timeout", json!(show_duration(upstream.keep_alive_timeout))),
+        ("keep_alive_connections", json!(upstream.keep_alive_connections)),
+        ("protocol", json!(upstream.protocol.to_string())),
+    ]);
+    put(&mut json, "resolver", upstream.resolver.map(|resolver| json!(resolver.to_string())));
+    put(&mut json, "tls", upstream_tls(&upstream.tls));
+    Value::Object(json)
+}
+
+fn upstream_tls(tls: &UpstreamTls) -> Option<Value> {
+    let mut json = Map::new();
+    put(&mut json, "ca", tls.ca.as_ref().map(|path| json!(path.display().to_string())));
+    put(&mut json, "server_name", tls.server_name.as_ref().map(|name| json!(name)));
+    put(&mut json, "certificate", tls.certificate.as_ref().map(|it| json!(it.chain.display().to_string())));
+    put(&mut json, "key", tls.certificate.as_ref().map(|it| json!(it.key.display().to_string())));
+    put(&mut json, "pins", (!tls.pins.is_empty()).then(|| strings(&tls.pins)));
+    (!json.is_empty()).then_some(Value::Object(json))
 }
 
 fn access(access: Access) -> &'static str {

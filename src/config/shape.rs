@@ -108,8 +108,14 @@ pub(super) static UPSTREAM: Shape = Shape {
         "body_idle_timeout",
         "keep_alive_timeout",
         "keep_alive_connections",
+        "protocol",
+        "tls",
+        "resolver",
     ],
 };
+
+pub(super) static UPSTREAM_TLS: Shape =
+    Shape { title: "[upstream.NAME.tls]", keys: &["ca", "server_name", "certificate", "key", "pins"] };
 
 pub(super) static ROUTE: Shape = Shape {
     title: "[[route]]",
@@ -130,7 +136,7 @@ pub(super) static ROUTE: Shape = Shape {
 };
 
 /// All tables, for telling where a misplaced key belongs.
-pub(super) static ALL: [&Shape; 13] = [
+pub(super) static ALL: [&Shape; 14] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -143,5 +149,6 @@ pub(super) static ALL: [&Shape; 13] = [
     &LOG,
     &TRUSTED_ISSUER,
     &UPSTREAM,
+    &UPSTREAM_TLS,
     &ROUTE,
 ];
