@@ -79,6 +79,12 @@ pub enum TlsError {
         #[source]
         cause: rustls::Error,
     },
+    /// The system has no authorities that could be read.
+    #[error("the system has no certificates of authorities{why}")]
+    NoSystemAuthorities {
+        /// Why, when that is known.
+        why: String,
+    },
     /// The provider lacks what TLS 1.2 and 1.3 need.
     #[error("TLS cannot be set up")]
     Setup(#[source] rustls::Error),
@@ -131,6 +137,22 @@ pub fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates {
         roots.add(certificate).map_err(|cause| TlsError::Authority { path: path.to_owned(), cause })?;
+    }
+    Ok(roots)
+}
+
+/// The authorities that this system trusts.
+///
+/// # Errors
+/// [`TlsError::NoSystemAuthorities`]
+pub fn system_authorities() -> Result<RootCertStore, TlsError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // Some systems carry certificates that no verifier takes; the others are good all the same.
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        let why = found.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
+        return Err(TlsError::NoSystemAuthorities { why });
     }
     Ok(roots)
 }

@@ -34,7 +34,7 @@ use crate::telemetry::access::{AccessEntry, WorkerLog};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::token::cache::{TokenCache, Verified};
 use crate::token::verify::Verifier;
-use crate::upstream::{Answer, Upstream, UpstreamError};
+use crate::upstream::{Answer, Dialer, Upstream, UpstreamError};
 
 /// What all workers share: built once, then only read.
 #[derive(Debug)]
@@ -51,6 +51,8 @@ pub struct Gateway {
     pub sessions: Arc<Sessions>,
     /// The public endpoints.
     pub auth_api: AuthApi,
+    /// How the servers of each upstream are connected to, in the order of the configuration.
+    pub dialers: Vec<Arc<Dialer>>,
     /// What all workers count.
     pub metrics: Arc<Metrics>,
     /// Where store calls run: never on a worker.
@@ -115,8 +117,9 @@ impl Worker {
         let upstreams = config
             .upstreams
             .iter()
+            .zip(&gateway.dialers)
             .enumerate()
-            .map(|(index, upstream)| Upstream::new(upstream, index, metrics.clone()))
+            .map(|(index, (upstream, dialer))| Upstream::new(upstream, dialer, index, metrics.clone()))
             .collect();
         let cache_bytes = config.limits.token_cache_bytes.get() / config.server.workers.get();
         Self {

@@ -2,6 +2,7 @@
 
 mod directory;
 mod shared_store;
+mod upstreams;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -69,6 +70,7 @@ impl Report {
         }
         report.trusted_issuers(config)?;
         report.store(config);
+        upstreams::check(&mut report, config, now);
         report.ok = report.faults.is_empty();
         Ok(report)
     }
@@ -267,6 +269,7 @@ pub(super) fn warnings(config: &Config, now: UnixTime) -> Vec<String> {
             warnings.push(format!("the certificate in {file} expires {when}, on {}", loaded.expires));
         }
     }
+    warnings.extend(upstreams::warnings(config, now));
     warnings
 }
 
