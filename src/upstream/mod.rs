@@ -7,6 +7,7 @@ mod attempts;
 mod connection;
 mod dialer;
 mod http2;
+mod lookup;
 mod names;
 mod pool;
 mod stream;

@@ -78,20 +78,22 @@ fn several_addresses_are_all_used_and_one_that_is_gone_is_passed_over() {
 }
 
 #[test]
-fn while_dns_is_silent_the_last_good_answer_is_used() {
+fn while_dns_fails_the_last_good_answer_is_used() {
     let (_first, _second, port) = twins();
     let dns = Dns::start(&[ONE], 1);
     let gateway = gateway(dns.address, port, "keep_alive_timeout = \"1ms\"\n");
     let mut client = gateway.connect();
     assert_eq!(client.ask(GET).text(), "one");
-    dns.be_silent(true);
+    dns.fail(true);
+    let asked = dns.asked();
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(2500) {
         assert_eq!(client.ask(GET).text(), "one");
         std::thread::sleep(Duration::from_millis(50));
     }
+    assert!(dns.asked() > asked, "it was asked, and failed");
     dns.say(&[TWO], 1);
-    dns.be_silent(false);
+    dns.fail(false);
     until(&mut client, |reply| reply.text() == "two");
 }
 

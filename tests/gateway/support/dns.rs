@@ -9,8 +9,8 @@ struct Zone {
     /// None at all: there is no such name.
     addresses: Vec<Ipv4Addr>,
     ttl: u32,
-    /// Says nothing.
-    silent: bool,
+    /// Says that it cannot tell (SERVFAIL).
+    failing: bool,
     asked: usize,
 }
 
@@ -33,9 +33,7 @@ impl Dns {
             while let Ok((length, from)) = socket.recv_from(&mut query) {
                 let mut zone = zone.lock().expect("one test");
                 zone.asked += 1;
-                if !zone.silent {
-                    socket.send_to(&answer(&query[..length], &zone), from).expect("sent");
-                }
+                socket.send_to(&answer(&query[..length], &zone), from).expect("sent");
             }
         });
         dns
@@ -46,8 +44,8 @@ impl Dns {
         (zone.addresses, zone.ttl) = (addresses.iter().copied().map(Ipv4Addr::from).collect(), ttl);
     }
 
-    pub(crate) fn be_silent(&self, silent: bool) {
-        self.zone.lock().expect("one test").silent = silent;
+    pub(crate) fn fail(&self, failing: bool) {
+        self.zone.lock().expect("one test").failing = failing;
     }
 
     pub(crate) fn asked(&self) -> usize {
@@ -61,8 +59,12 @@ fn answer(query: &[u8], zone: &Zone) -> Vec<u8> {
     let question = &query[12..labels_end + 4];
     // Only of A: of AAAA there is the name, but nothing under it.
     let is_a = question[question.len() - 4..] == [0, 1, 0, 1];
-    let addresses = if is_a { zone.addresses.as_slice() } else { &[] };
-    let code = if zone.addresses.is_empty() { 3 } else { 0 };
+    let addresses = if is_a && !zone.failing { zone.addresses.as_slice() } else { &[] };
+    let code = match zone.addresses.is_empty() {
+        _ if zone.failing => 2,
+        true => 3,
+        false => 0,
+    };
     let mut reply = query[..2].to_vec();
     reply.extend([0x81, 0x80 | code, 0, 1, 0, u8::try_from(addresses.len()).expect("few"), 0, 0, 0, 0]);
     reply.extend(question);
