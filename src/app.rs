@@ -35,6 +35,7 @@ use crate::token::jwks;
 use crate::token::signing::{SigningKeys, SigningKeysError};
 use crate::token::verify::{IssuerPolicy, Verifier};
 use crate::token::{IssuerIndex, OWN_ISSUER};
+use crate::upstream::{Dialer, Names};
 
 /// Threads for the store's callers, the admin listener and background work.
 const CONTROL_THREADS: usize = 2;
@@ -118,7 +119,7 @@ impl App {
         let access = AccessWriter::start(&config.log).map_err(StartError::Thread)?;
 
         let metrics = Arc::new(foundation.metrics(&config));
-        let Foundation { tls, signing, verifier, sessions, .. } = foundation;
+        let Foundation { tls, dialers, names, signing, verifier, sessions, .. } = foundation;
         let (stop, stopping) = watch::channel(false);
         let (stop_admin, admin_stopping) = watch::channel(false);
         let readiness = Readiness::default();
@@ -128,13 +129,15 @@ impl App {
             verifier: verifier.clone(),
             revocations: sessions.revocations().clone(),
             sessions,
+            dialers,
             metrics: metrics.clone(),
             control: control.handle().clone(),
             config,
         });
 
         let inside = control.enter();
-        let tasks = background(&gateway, &signing, &stopping);
+        let mut tasks = background(&gateway, &signing, &stopping);
+        names.keep_fresh(&mut tasks, &stopping);
         let admin_task = match sockets.admin {
             Some((listener, token)) => {
                 let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Thread)?;
@@ -207,11 +210,13 @@ impl App {
     }
 }
 
-/// What stands on the disk: certificates, store and keys, opened and checked.
+/// What stands on the disk: certificates, authorities, store and keys, opened and checked.
 struct Foundation {
     tls: Option<Arc<ServerConfig>>,
     /// Of each certificate: its file, and when it expires.
     expiry: Vec<(String, UnixTime)>,
+    dialers: Vec<Arc<Dialer>>,
+    names: Names,
     signing: Arc<SigningKeys>,
     verifier: Arc<Verifier>,
     sessions: Arc<Sessions>,
@@ -227,6 +232,7 @@ impl Foundation {
             .map(|(loaded, file)| (file.chain.display().to_string(), loaded.expires))
             .collect();
         let tls = tls::server_config(certificates)?;
+        let (dialers, names) = Dialer::all(&config.upstreams, now)?;
 
         let policy = session_policy(config);
         // The embedded store first: it makes the directory that its keys are in, with a lock against a second process.
@@ -255,7 +261,7 @@ impl Foundation {
             signing.publish_to(&verifier);
         }
         let sessions = Arc::new(Sessions::new(policy, store, signing.clone(), refresh_keys, revocations));
-        Ok(Self { tls, expiry, signing, verifier, sessions })
+        Ok(Self { tls, expiry, dialers, names, signing, verifier, sessions })
     }
 
     fn metrics(&self, config: &Config) -> Metrics {

@@ -22,11 +22,13 @@ mod redact;
 mod route;
 mod secret;
 mod server;
+mod server_address;
 mod session;
 mod shape;
 mod store;
 mod units;
 mod upstream;
+mod upstream_tls;
 mod value;
 
 #[cfg(test)]
@@ -35,7 +37,6 @@ mod tests;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -48,6 +49,9 @@ pub use self::route::{
     Access, Action, Cors, Forward, HeaderRules, HostPattern, LimitBy, Mode, OnTokenExpiry, OriginPattern, RateLimit,
     Redirect, Respond, Rewrite, Route, Upgrades, WhenStale,
 };
+pub use self::server_address::ServerAddress;
+pub use self::upstream::{Protocol, Upstream};
+pub use self::upstream_tls::{Pin, UpstreamTls};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -359,26 +363,7 @@ pub enum JwksSource {
     Url(http::Uri),
 }
 
-/// `[upstream.NAME]`
-#[derive(Clone, Debug)]
-pub struct Upstream {
-    /// The name.
-    pub name: Arc<str>,
-    /// `servers`: at least one.
-    pub servers: Vec<Origin>,
-    /// `connect_timeout`, 5 s by default.
-    pub connect_timeout: Duration,
-    /// `response_timeout`: from the end of the request to the response header, 60 s by default.
-    pub response_timeout: Duration,
-    /// `body_idle_timeout`: between two pieces of a response body, 60 s by default.
-    pub body_idle_timeout: Duration,
-    /// `keep_alive_timeout`: how long an unused connection is kept, 55 s by default: less than what servers commonly wait.
-    pub keep_alive_timeout: Duration,
-    /// `keep_alive_connections`: unused connections kept for each server by each worker, 128 by default.
-    pub keep_alive_connections: NonZeroUsize,
-}
-
-/// Where a server is: one of an upstream (`http://host:port`), or of the shared store.
+/// Where a server of the shared store is.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Origin {
     /// Host name or address, without brackets.

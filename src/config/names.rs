@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::{HeaderName, Method, Uri};
 
-use super::Origin;
 use super::nearest::nearest;
 use crate::path;
 
@@ -58,44 +57,15 @@ fn host_name(text: &str) -> Result<String, String> {
     Ok(name)
 }
 
-/// Reads an upstream's server: `http://HOST[:PORT]`, port 80 when there is none.
+/// Reads the name that a server's certificate is for: a domain name or an address, without brackets.
 ///
 /// # Errors
 /// What is wrong, to be put behind the text.
-pub(super) fn origin(text: &str) -> Result<Origin, String> {
-    let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-    let authority = match scheme.as_deref() {
-        Some("http") => &text["http://".len()..],
-        Some("https") => {
-            return Err(String::from("asks for TLS to the upstream, which is not supported yet, expected http://"));
-        }
-        Some(scheme) => return Err(format!("has the scheme {scheme:?}, expected http://")),
-        None => return Err(String::from("has no scheme, expected http://")),
-    };
-    if let Some(at) = authority.find(['/', '?', '#']) {
-        let part = match authority.as_bytes().get(at) {
-            Some(b'/') => "path: requests are forwarded with their own",
-            Some(b'?') => "query: requests are forwarded with their own",
-            _ => "fragment",
-        };
-        return Err(format!("has a {part}, expected only http://HOST:PORT"));
+pub(super) fn server_name(text: &str) -> Result<String, String> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok(address.to_string()),
+        Err(_) => host_name(text),
     }
-    if authority.contains('@') {
-        return Err(String::from(
-            "has a user name or password, which is not supported, expected only http://HOST:PORT",
-        ));
-    }
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (authority, None),
-    };
-    let port = match port {
-        None => 80,
-        Some(text) => {
-            self::port(text).ok_or_else(|| format!("has the port {text:?}, expected a number from 1 to 65535"))?
-        }
-    };
-    Ok(Origin { host: authority_host(host, "http")?, port })
 }
 
 /// Reads a port: digits only, and not 0, which nobody listens on.
@@ -416,23 +386,6 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_scheme_host_and_port() {
-        for (text, host, port) in [
-            ("http://10.0.0.5:8080", "10.0.0.5", 8080),
-            ("HTTP://Orders.internal", "orders.internal", 80),
-            ("http://[fd00::5]", "fd00::5", 80),
-            ("http://[fd00::5]:81", "fd00::5", 81),
-        ] {
-            assert_eq!(origin(text), Ok(Origin { host: host.to_owned(), port }), "{text}");
-        }
-        for text in
-            ["", "http://", "http://a:", "http://a:0", "http://a:+80", "http://a b", "http://a/", "//a", "http:a"]
-        {
-            assert!(origin(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn keys_come_over_https_or_from_this_machine() {
         for text in
             ["https://a/k", "https://a:8443/k?v=1", "http://127.0.0.2/k", "http://[::1]:80/k", "http://LOCALHOST/k"]
@@ -482,9 +435,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in "[\\[\\]:@/a-z0-9.%;*\\PC]{0,40}") {
-            drop((host(&text), origin(&text), jwks_url(&text), public_url(&text), method(&text)));
+            drop((host(&text), authority_host(&text, "http"), server_name(&text), jwks_url(&text), public_url(&text), method(&text)));
             drop((canonical_route_path(&text), identity_header(&text), stripped_header(&text)));
-            drop((origin(&format!("http://{text}")), jwks_url(&format!("https://{text}"))));
+            drop(jwks_url(&format!("https://{text}")));
         }
 
         #[test]

@@ -6,7 +6,7 @@ use super::store::scheme;
 use super::units::{show_duration, show_size};
 use super::{
     AccessLog, Admin, Auth, Certificate, Config, Cors, JwksSource, Limits, Listener, Log, LogFormat, Origin, Rate,
-    Redis, Server, Session, Store, Topology, TrustedIssuer, Upstream,
+    Redis, Server, Session, Store, Topology, TrustedIssuer, Upstream, UpstreamTls,
 };
 
 impl Config {
@@ -198,14 +198,28 @@ fn trusted_issuer(issuer: &TrustedIssuer) -> Value {
 }
 
 fn upstream(upstream: &Upstream) -> Value {
-    json!({
-        "servers": strings(&upstream.servers),
-        "connect_timeout": show_duration(upstream.connect_timeout),
-        "response_timeout": show_duration(upstream.response_timeout),
-        "body_idle_timeout": show_duration(upstream.body_idle_timeout),
-        "keep_alive_timeout": show_duration(upstream.keep_alive_timeout),
-        "keep_alive_connections": upstream.keep_alive_connections,
-    })
+    let mut json = object([
+        ("servers", strings(&upstream.servers)),
+        ("connect_timeout", json!(show_duration(upstream.connect_timeout))),
+        ("response_timeout", json!(show_duration(upstream.response_timeout))),
+        ("body_idle_timeout", json!(show_duration(upstream.body_idle_timeout))),
+        ("keep_alive_timeout", json!(show_duration(upstream.keep_alive_timeout))),
+        ("keep_alive_connections", json!(upstream.keep_alive_connections)),
+        ("protocol", json!(upstream.protocol.to_string())),
+    ]);
+    put(&mut json, "resolver", upstream.resolver.map(|resolver| json!(resolver.to_string())));
+    put(&mut json, "tls", upstream_tls(&upstream.tls));
+    Value::Object(json)
+}
+
+fn upstream_tls(tls: &UpstreamTls) -> Option<Value> {
+    let mut json = Map::new();
+    put(&mut json, "ca", tls.ca.as_ref().map(|path| json!(path.display().to_string())));
+    put(&mut json, "server_name", tls.server_name.as_ref().map(|name| json!(name)));
+    put(&mut json, "certificate", tls.certificate.as_ref().map(|it| json!(it.chain.display().to_string())));
+    put(&mut json, "key", tls.certificate.as_ref().map(|it| json!(it.key.display().to_string())));
+    put(&mut json, "pins", (!tls.pins.is_empty()).then(|| strings(&tls.pins)));
+    (!json.is_empty()).then_some(Value::Object(json))
 }
 
 impl Origin {
@@ -215,13 +229,6 @@ impl Origin {
             true => format!("[{}]:{}", self.host, self.port),
             false => format!("{}:{}", self.host, self.port),
         }
-    }
-}
-
-/// As the file writes it: `http://10.0.0.5:8080`.
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "http://{}", self.authority())
     }
 }
 

@@ -71,6 +71,7 @@ fn certificates(tls: &Table<'_>) -> Vec<Certificate> {
         .collect()
 }
 
+/// An IP address with a port.
 pub(super) fn address(value: &Value<'_>, example: &str) -> Option<SocketAddr> {
     value.parsed(&format!("an address such as {example:?}"), |text| {
         let address = text.parse::<SocketAddr>().ok();

@@ -118,8 +118,14 @@ pub(super) static UPSTREAM: Shape = Shape {
         "body_idle_timeout",
         "keep_alive_timeout",
         "keep_alive_connections",
+        "protocol",
+        "tls",
+        "resolver",
     ],
 };
+
+pub(super) static UPSTREAM_TLS: Shape =
+    Shape { title: "[upstream.NAME.tls]", keys: &["ca", "server_name", "certificate", "key", "pins"] };
 
 pub(super) static ROUTE: Shape = Shape {
     title: "[[route]]",
@@ -166,7 +172,7 @@ pub(super) static CORS: Shape = Shape { title: "[route.cors]", keys: CORS_KEYS }
 pub(super) static RATE_LIMIT: Shape = Shape { title: "[[route.rate_limit]]", keys: &["by", "rate", "burst"] };
 
 /// All tables, for telling where a misplaced key belongs.
-pub(super) static ALL: [&Shape; 20] = [
+pub(super) static ALL: [&Shape; 21] = [
     &ROOT,
     &SERVER,
     &LISTENER,
@@ -180,6 +186,7 @@ pub(super) static ALL: [&Shape; 20] = [
     &LOG,
     &TRUSTED_ISSUER,
     &UPSTREAM,
+    &UPSTREAM_TLS,
     &ROUTE,
     &AUTH_CORS,
     &RESPOND,

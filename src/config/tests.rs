@@ -166,6 +166,7 @@ fn defaults_are_those_of_the_documentation() {
         "upstream": { "echo": {
             "servers": ["http://127.0.0.1:8080"], "connect_timeout": "5s", "response_timeout": "1m",
             "body_idle_timeout": "1m", "keep_alive_timeout": "55s", "keep_alive_connections": 128,
+            "protocol": "http1",
         } },
         "route": [{
             "name": "/", "path": "/", "upstream": "echo", "auth": "public", "forward_token": false, "allow_path": [],

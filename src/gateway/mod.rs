@@ -48,7 +48,7 @@ use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::token::cache::{TokenCache, Verified};
 use crate::token::verify::Verifier;
 use crate::tunnel::{Ends, Tunnel};
-use crate::upstream::{Answer, Upstream, UpstreamError};
+use crate::upstream::{Answer, Dialer, Upstream, UpstreamError};
 
 /// When the store is asked again about a session that it could not tell of.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -68,6 +68,8 @@ pub struct Gateway {
     pub sessions: Arc<Sessions>,
     /// The public endpoints.
     pub auth_api: AuthApi,
+    /// How the servers of each upstream are connected to, in the order of the configuration.
+    pub dialers: Vec<Arc<Dialer>>,
     /// What all workers count.
     pub metrics: Arc<Metrics>,
     /// Where store calls run: never on a worker.
@@ -168,8 +170,9 @@ impl Worker {
         let upstreams = config
             .upstreams
             .iter()
+            .zip(&gateway.dialers)
             .enumerate()
-            .map(|(index, upstream)| Upstream::new(upstream, index, metrics.clone()))
+            .map(|(index, (upstream, dialer))| Upstream::new(upstream, dialer, index, metrics.clone()))
             .collect();
         let cache_bytes = config.limits.token_cache_bytes.get() / config.server.workers.get();
         Self {

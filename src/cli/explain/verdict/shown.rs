@@ -195,10 +195,6 @@ fn changes(rules: &HeaderRules) -> Vec<String> {
     [part("removes", rules.remove.iter()), part("sets", set), part("adds", add)].into_iter().flatten().collect()
 }
 
-pub(super) fn url(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") }
-}
-
 /// All fields, sorted by name.
 pub(super) fn fields(headers: &HeaderMap) -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> = headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
