@@ -8,6 +8,7 @@
 //! - `document` collects the faults; `consistency` finds those that show only between values;
 //! - `fault` is how they are shown, and `redact` how a configuration is.
 
+mod balancing;
 mod consistency;
 mod document;
 mod fault;
@@ -42,6 +43,7 @@ use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 use zeroize::Zeroizing;
 
+pub use self::balancing::{Balance, ConnectionLimit, Ejection, HashBy, Health, Retries, UpstreamServer};
 pub use self::fault::{Fault, Faults, Position, Source};
 pub use self::server_address::ServerAddress;
 pub use self::upstream::Upstream;

@@ -92,7 +92,15 @@ impl<'d> Table<'d> {
 
     /// The table at `key`; an empty one when it is not there or no table.
     pub(super) fn section(&self, key: &'static str, shape: &'static Shape) -> Table<'d> {
-        let label = shape.title.trim_matches(['[', ']']).to_owned();
+        self.labelled(key, shape, shape.title.trim_matches(['[', ']']).to_owned())
+    }
+
+    /// As [`Table::section`], of a table with a name, which faults begin with: `upstream "orders": health`.
+    pub(super) fn subsection(&self, key: &'static str, shape: &'static Shape) -> Table<'d> {
+        self.labelled(key, shape, format!("{}{key}", self.prefix()))
+    }
+
+    fn labelled(&self, key: &'static str, shape: &'static Shape, label: String) -> Table<'d> {
         match self.get(key) {
             Some(value) => Table::of(value, shape, label),
             None => Table {
@@ -152,7 +160,7 @@ impl<'d> Table<'d> {
     }
 
     /// The table that `value` is; an empty one, and a fault, when it is something else.
-    fn of(value: Value<'d>, shape: &'static Shape, label: String) -> Self {
+    pub(super) fn of(value: Value<'d>, shape: &'static Shape, label: String) -> Self {
         static NOTHING: LazyLock<DeTable<'static>> = LazyLock::new(DeTable::new);
         let entries = value.entries();
         if entries.is_none() {
@@ -198,8 +206,11 @@ impl<'d> Table<'d> {
         if self.shape.keys.iter().any(|key| key.ends_with(&part_of_own)) {
             return suggestion(name, self.shape.keys.iter().copied());
         }
-        let homes =
-            shape::ALL.iter().filter(|home| home.keys.contains(&name)).map(|home| home.title).collect::<Vec<_>>();
+        // The tables of an upstream have keys with names of the most common kind: they mean something to it alone.
+        let inside = |shape: &Shape| shape.title.trim_matches('[').starts_with("upstream.NAME");
+        let homes = shape::ALL.iter().filter(|home| home.keys.contains(&name));
+        let homes = homes.filter(|home| inside(self.shape) || !inside(home) || std::ptr::eq(**home, &shape::UPSTREAM));
+        let homes = homes.map(|home| home.title).collect::<Vec<_>>();
         match homes.as_slice() {
             [] => {}
             [one] => return format!(", which belongs in {one}"),

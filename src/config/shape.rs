@@ -108,7 +108,28 @@ pub(super) static UPSTREAM: Shape = Shape {
         "body_idle_timeout",
         "keep_alive_timeout",
         "keep_alive_connections",
+        "balance",
+        "hash_by",
+        "max_connections",
+        "queue",
+        "queue_timeout",
+        "retries",
+        "retry_budget",
+        "health",
+        "ejection",
     ],
+};
+
+pub(super) static UPSTREAM_SERVERS: Shape = Shape { title: "[[upstream.NAME.servers]]", keys: &["url", "weight"] };
+
+pub(super) static HEALTH: Shape = Shape {
+    title: "[upstream.NAME.health]",
+    keys: &["path", "interval", "timeout", "healthy", "unhealthy", "status", "host"],
+};
+
+pub(super) static EJECTION: Shape = Shape {
+    title: "[upstream.NAME.ejection]",
+    keys: &["failures", "statuses", "base", "max", "max_percent", "slow_start"],
 };
 
 pub(super) static ROUTE: Shape = Shape {
@@ -130,7 +151,7 @@ pub(super) static ROUTE: Shape = Shape {
 };
 
 /// All tables, for telling where a misplaced key belongs.
-pub(super) static ALL: [&Shape; 13] = [
+pub(super) static ALL: [&Shape; 16] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -143,5 +164,8 @@ pub(super) static ALL: [&Shape; 13] = [
     &LOG,
     &TRUSTED_ISSUER,
     &UPSTREAM,
+    &UPSTREAM_SERVERS,
+    &HEALTH,
+    &EJECTION,
     &ROUTE,
 ];

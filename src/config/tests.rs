@@ -164,6 +164,10 @@ fn defaults_are_those_of_the_documentation() {
         "upstream": { "echo": {
             "servers": ["http://127.0.0.1:8080"], "connect_timeout": "5s", "response_timeout": "1m",
             "body_idle_timeout": "1m", "keep_alive_timeout": "55s", "keep_alive_connections": 128,
+            "balance": "round_robin", "max_connections": "unlimited", "retries": 2, "retry_budget": 0.2,
+            "ejection": {
+                "failures": 5, "base": "5s", "max": "1m", "max_percent": 50, "slow_start": "10s",
+            },
         } },
         "route": [{
             "name": "/", "path": "/", "upstream": "echo", "auth": "public", "forward_token": false, "allow_path": [],
@@ -301,7 +305,7 @@ fn a_later_check_can_blame_the_right_line() {
     let fault = config.fault_at("server.tls.certificate[1].key", String::from("server.tls.certificate 2: key x"));
     assert_eq!(fault.to_string(), "config.toml:14:7: server.tls.certificate 2: key x");
     let line = |path| config.source.position(path).map(|position| position.line);
-    assert_eq!(line("route[1].upstream"), Some(107));
+    assert_eq!(line("route[1].upstream"), Some(131));
     assert_eq!(line("route[1].auth"), line("route[1]"), "left out: its table is blamed");
     assert_eq!(line("nothing.at.all"), None);
 }

@@ -32,7 +32,11 @@ struct Slot {
 
 impl UpstreamPool {
     pub(super) fn new(config: &config::Upstream) -> Self {
-        let slot = |origin| Slot { server: Server::new(origin), kept: RefCell::default(), skip_until: Cell::new(None) };
+        let slot = |server: &config::UpstreamServer| Slot {
+            server: Server::new(&server.address),
+            kept: RefCell::default(),
+            skip_until: Cell::new(None),
+        };
         Self {
             servers: config.servers.iter().map(slot).collect(),
             next: Cell::new(0),

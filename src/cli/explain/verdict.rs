@@ -153,7 +153,7 @@ impl Explained {
         self.headers = shown(&parts.headers);
         self.upstream = config.upstreams.get(route.upstream).map(|upstream| UpstreamShown {
             name: upstream.name.to_string(),
-            servers: upstream.servers.iter().map(ToString::to_string).collect(),
+            servers: upstream.servers.iter().map(|server| server.address.to_string()).collect(),
         });
         self.forwarded = true;
         Ok(())
