@@ -1,5 +1,6 @@
 //! A request, end to end: [`Worker::handle`] is the picture of the whole in one function.
 
+mod affinity;
 pub(crate) mod authenticate;
 pub(crate) mod target;
 pub(crate) mod trace;
@@ -34,7 +35,7 @@ use crate::telemetry::access::{AccessEntry, WorkerLog};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::token::cache::{TokenCache, Verified};
 use crate::token::verify::Verifier;
-use crate::upstream::{Answer, Upstream, UpstreamError};
+use crate::upstream::{Answer, SharedUpstream, Upstream, UpstreamError};
 
 /// What all workers share: built once, then only read.
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub struct Gateway {
     pub sessions: Arc<Sessions>,
     /// The public endpoints.
     pub auth_api: AuthApi,
+    /// What workers know together of each of the configuration's upstreams.
+    pub upstreams: Vec<Arc<SharedUpstream>>,
     /// What all workers count.
     pub metrics: Arc<Metrics>,
     /// Where store calls run: never on a worker.
@@ -115,8 +118,9 @@ impl Worker {
         let upstreams = config
             .upstreams
             .iter()
+            .zip(&gateway.upstreams)
             .enumerate()
-            .map(|(index, upstream)| Upstream::new(upstream, index, metrics.clone()))
+            .map(|(index, (upstream, shared))| Upstream::new(upstream, shared.clone(), index, metrics.clone()))
             .collect();
         let cache_bytes = config.limits.token_cache_bytes.get() / config.server.workers.get();
         Self {
@@ -199,8 +203,9 @@ impl Worker {
         self.rewrite(&mut parts, peer, &host, route, entry);
         let (request, progress) = self.to_request(parts, body, host, framing, route)?;
         let upstream = self.upstreams.get(route.upstream).ok_or(Reason::UpstreamUnreachable)?;
+        let key = upstream.hash_by().and_then(|by| affinity::key(by, request.headers(), entry));
         let start = Instant::now();
-        let sent = upstream.send(request, progress.as_deref(), route.response_timeout).await;
+        let sent = upstream.send(request, progress.as_deref(), route.response_timeout, key).await;
         self.conclude(sent, start.elapsed(), progress.as_deref(), route, entry)
     }
 
@@ -314,13 +319,20 @@ impl Worker {
                 if let Some(fault) = progress.and_then(|progress| progress.fault.get()) {
                     return Err(fault.into());
                 }
-                tracing::warn!(route = %route.name, error = %chain(&error), duration_ms = millis(took), "upstream failed");
-                Err(match error {
+                let reason = match error {
+                    UpstreamError::NoHealthyServer => Reason::NoHealthyServer,
+                    UpstreamError::Overloaded => Reason::UpstreamOverloaded,
                     UpstreamError::Unreachable { .. } => Reason::UpstreamUnreachable,
                     UpstreamError::Broken { .. } => Reason::UpstreamBroken,
                     UpstreamError::Timeout { .. } => Reason::UpstreamTimeout,
+                };
+                // The other two are told of where they begin, and a line for each request would be load where there is too
+                // much already.
+                if !matches!(error, UpstreamError::NoHealthyServer | UpstreamError::Overloaded) {
+                    let (route, error) = (&route.name, chain(&error));
+                    tracing::warn!(%route, %error, duration_ms = millis(took), "upstream failed");
                 }
-                .into())
+                Err(reason.into())
             }
         }
     }

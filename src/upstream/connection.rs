@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::slots::Slot;
 use crate::body::RequestBody;
 use crate::config::ServerAddress;
 
@@ -31,17 +32,17 @@ impl Server {
     }
 
     /// Opens a connection: all addresses of the name in turn, within one deadline.
-    pub(super) async fn connect(&self, limit: Duration) -> io::Result<Connection> {
-        match tokio::time::timeout(limit, self.try_addresses()).await {
+    pub(super) async fn connect(&self, limit: Duration, slot: Rc<Slot>) -> io::Result<Connection> {
+        match tokio::time::timeout(limit, self.try_addresses(slot)).await {
             Ok(connected) => connected,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "connect timed out")),
         }
     }
 
-    async fn try_addresses(&self) -> io::Result<Connection> {
+    async fn try_addresses(&self, slot: Rc<Slot>) -> io::Result<Connection> {
         let (host, port) = match &self.address {
             ServerAddress::Unix(path) => {
-                return Connection::start(UnixStream::connect(path).await?, self.name.clone()).await;
+                return Connection::start(UnixStream::connect(path).await?, self.name.clone(), slot).await;
             }
             ServerAddress::Tcp { host, port, .. } => (host.as_str(), *port),
         };
@@ -55,7 +56,7 @@ impl Server {
                 Ok(stream) => {
                     // Requests are written whole; Nagle would hold the last piece of a body back.
                     stream.set_nodelay(true)?;
-                    return Connection::start(stream, self.name.clone()).await;
+                    return Connection::start(stream, self.name.clone(), slot).await;
                 }
                 Err(failed) => error = failed,
             }
@@ -74,7 +75,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    async fn start(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, server: Rc<str>) -> io::Result<Self> {
+    /// `slot` is the connection's room at the server: given back when the connection is closed.
+    async fn start(
+        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        server: Rc<str>,
+        slot: Rc<Slot>,
+    ) -> io::Result<Self> {
         // One buffer instead of pieces: a request is mostly small.
         let (sender, driver) = http1::Builder::new()
             .writev(false)
@@ -85,6 +91,7 @@ impl Connection {
         tokio::task::spawn_local(async move {
             // Whoever waits for a response on it gets the error; after that nobody is concerned.
             drop(driver.await);
+            drop(slot);
         });
         Ok(Self { sender, server, uses: 0, unused_since: Instant::now() })
     }
