@@ -3,16 +3,21 @@
 
 mod access;
 mod attacks;
+mod balance;
 mod bodies;
 mod command_line;
+mod connection_limits;
 mod demo;
+mod ejection;
 mod example;
+mod health;
 mod http2;
 mod identity_headers;
 mod limits;
 mod oauth_client;
 mod process;
 mod races;
+mod retries;
 mod routing;
 mod sessions;
 mod shutdown;

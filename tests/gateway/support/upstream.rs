@@ -72,7 +72,12 @@ impl Backend {
     }
 
     pub(crate) fn answering(script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        Self::answering_at(([127, 0, 0, 1], 0).into(), script)
+    }
+
+    /// At an address that another had before.
+    pub(crate) fn answering_at(address: SocketAddr, script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).expect("bound");
         let address = listener.local_addr().expect("bound");
         let accept = move || {
             let (stream, _) = listener.accept()?;
