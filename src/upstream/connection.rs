@@ -13,6 +13,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::AbortHandle;
 
 use super::slots::Slot;
 use crate::body::RequestBody;
@@ -71,7 +72,20 @@ pub(super) struct Connection {
     sender: SendRequest<RequestBody>,
     server: Rc<str>,
     uses: u32,
+    /// A request is on it.
+    in_use: bool,
+    driver: AbortHandle,
     pub(super) unused_since: Instant,
+}
+
+/// One that is given up with a request on it is closed at once: its driver would go on sending what is left of the
+/// request's body, and for ever when the server does not take it.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.in_use {
+            self.driver.abort();
+        }
+    }
 }
 
 impl Connection {
@@ -88,12 +102,13 @@ impl Connection {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
-        tokio::task::spawn_local(async move {
+        let driver = tokio::task::spawn_local(async move {
             // Whoever waits for a response on it gets the error; after that nobody is concerned.
             drop(driver.await);
             drop(slot);
         });
-        Ok(Self { sender, server, uses: 0, unused_since: Instant::now() })
+        let driver = driver.abort_handle();
+        Ok(Self { sender, server, uses: 0, in_use: false, driver, unused_since: Instant::now() })
     }
 
     pub(super) fn server(&self) -> Rc<str> {
@@ -105,8 +120,16 @@ impl Connection {
         self.uses > 1
     }
 
-    pub(super) fn count_use(&mut self) {
+    /// A request takes it.
+    pub(super) fn take(&mut self) {
         self.uses = self.uses.saturating_add(1);
+        self.in_use = true;
+    }
+
+    /// Its request was answered to the end.
+    pub(super) fn release(&mut self) {
+        self.in_use = false;
+        self.unused_since = Instant::now();
     }
 
     pub(super) fn send(

@@ -135,6 +135,7 @@ impl UpstreamPool {
         if idle.connection.is_closed() {
             return;
         }
+        idle.connection.release();
         match self.shared.slots.claim(server, self.seat) {
             Claim::Own(id) => self.handed.borrow_mut().push((id, idle)),
             Claim::Elsewhere => {}
@@ -143,7 +144,6 @@ impl UpstreamPool {
                 if kept.len() >= self.keep_alive_connections {
                     return;
                 }
-                idle.connection.unused_since = Instant::now();
                 kept.push(idle);
                 drop(kept);
                 self.shared.slots.idle_added(server);
@@ -253,7 +253,7 @@ pub struct Lease {
 impl Lease {
     pub(super) fn new(pool: &Rc<UpstreamPool>, server: usize, mut idle: Idle) -> Self {
         pool.shared.began(server, pool.seat);
-        idle.connection.count_use();
+        idle.connection.take();
         Self { idle, flight: Flight { pool: pool.clone(), server } }
     }
 

@@ -1,7 +1,7 @@
 //! So many connections to a server over all workers, and a queue before them.
 
-use std::io::Write;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::support::{Answer, Backend, Client, CountingBackend, Gateway, Toml, eventually, metric};
@@ -199,4 +199,31 @@ fn no_fault_of_a_server_leaks_room() {
         }
     }
     all_is_over(&gateway);
+}
+
+#[test]
+fn an_upload_that_the_server_does_not_take_is_given_up_whole() {
+    // Accepted, and never read from.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = Gateway::with(&toml("response_timeout = \"1s\"\n"), &[listener.local_addr().unwrap()]);
+    let head = "POST /public HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n";
+    let piece = vec![b'x'; 1 << 20];
+    // One client waits for its answer, the other does not.
+    for stays in [true, false] {
+        let mut stream = TcpStream::connect(gateway.address).unwrap();
+        stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        // As much as there is room for on the way.
+        while stream.write_all(&piece).is_ok() {}
+        eventually("under way", || metric(&gateway, "portcullis_upstream_connections") == 1.0);
+        if !stays {
+            drop(stream);
+            all_is_over(&gateway);
+            continue;
+        }
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 504");
+        all_is_over(&gateway);
+    }
 }
