@@ -34,7 +34,7 @@ use crate::token::jwks;
 use crate::token::signing::{SigningKeys, SigningKeysError};
 use crate::token::verify::{IssuerPolicy, Verifier};
 use crate::token::{IssuerIndex, OWN_ISSUER};
-use crate::upstream::{self, SharedUpstream};
+use crate::upstream::{self, Dialer, Names, SharedUpstream};
 
 /// Threads for the store's callers, the admin listener and background work.
 const CONTROL_THREADS: usize = 2;
@@ -123,7 +123,7 @@ impl App {
         let mut metrics = foundation.metrics(&config);
         upstream::add_gauges(&mut metrics, &upstreams);
         let metrics = Arc::new(metrics);
-        let Foundation { tls, signing, verifier, sessions, .. } = foundation;
+        let Foundation { tls, dialers, names, signing, verifier, sessions, .. } = foundation;
         let (stop, stopping) = watch::channel(false);
         let (stop_admin, admin_stopping) = watch::channel(false);
         let readiness = Readiness::default();
@@ -134,13 +134,15 @@ impl App {
             revocations: sessions.revocations().clone(),
             sessions,
             upstreams,
+            dialers,
             metrics: metrics.clone(),
             control: control.handle().clone(),
             config,
         });
 
         let inside = control.enter();
-        let tasks = background(&gateway, &signing, &stopping);
+        let mut tasks = background(&gateway, &signing, &stopping);
+        names.keep_fresh(&mut tasks, &stopping);
         let admin_task = match sockets.admin {
             Some((listener, token)) => {
                 let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Thread)?;
@@ -213,11 +215,13 @@ impl App {
     }
 }
 
-/// What stands on the disk: certificates, store and keys, opened and checked.
+/// What stands on the disk: certificates, authorities, store and keys, opened and checked.
 struct Foundation {
     tls: Option<Arc<ServerConfig>>,
     /// Of each certificate: its file, and when it expires.
     expiry: Vec<(String, UnixTime)>,
+    dialers: Vec<Arc<Dialer>>,
+    names: Names,
     signing: Arc<SigningKeys>,
     verifier: Arc<Verifier>,
     sessions: Arc<Sessions>,
@@ -233,6 +237,7 @@ impl Foundation {
             .map(|(loaded, file)| (file.chain.display().to_string(), loaded.expires))
             .collect();
         let tls = tls::server_config(certificates)?;
+        let (dialers, names) = Dialer::all(&config.upstreams, now)?;
 
         let policy = session_policy(config);
         // The embedded store first: it makes the directory that its keys are in, with a lock against a second process.
@@ -261,7 +266,7 @@ impl Foundation {
             signing.publish_to(&verifier);
         }
         let sessions = Arc::new(Sessions::new(policy, store, signing.clone(), refresh_keys, revocations));
-        Ok(Self { tls, expiry, signing, verifier, sessions })
+        Ok(Self { tls, expiry, dialers, names, signing, verifier, sessions })
     }
 
     fn metrics(&self, config: &Config) -> Metrics {
@@ -319,8 +324,8 @@ fn background(gateway: &Gateway, signing: &Arc<SigningKeys>, stopping: &watch::R
         let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
         tasks.spawn(jwks::keep_fresh(index, issuer.clone(), gateway.verifier.clone(), stopped));
     }
-    for (upstream, shared) in gateway.config.upstreams.iter().zip(&gateway.upstreams) {
-        upstream::spawn_checks(upstream, shared, &mut tasks, stopping);
+    for ((upstream, shared), dialer) in gateway.config.upstreams.iter().zip(&gateway.upstreams).zip(&gateway.dialers) {
+        upstream::spawn_checks(upstream, shared, dialer, &mut tasks, stopping);
     }
     tasks
 }

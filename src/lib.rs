@@ -6,6 +6,7 @@
 //! - `shared_files`: files that several processes change: seeing it, and taking turns.
 //! - [`path`]: which spellings of a path have one reading.
 //! - [`config`]: the TOML file, checked whole.
+//! - [`certificate`]: certificates and keys in files, checked when they are read.
 //! - [`token`]: access tokens: taken from a request, verified, remembered, minted.
 //! - [`revocation`]: ended sessions and users.
 //! - [`session`]: sign-in, refresh, end; the rules once, the stores beneath.
@@ -24,6 +25,7 @@ pub mod admin;
 pub mod app;
 pub mod auth_api;
 pub mod body;
+pub mod certificate;
 pub mod cli;
 pub mod clock;
 pub mod config;

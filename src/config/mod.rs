@@ -27,6 +27,7 @@ mod shape;
 mod store;
 mod units;
 mod upstream;
+mod upstream_tls;
 mod value;
 
 #[cfg(test)]
@@ -46,7 +47,8 @@ use zeroize::Zeroizing;
 pub use self::balancing::{Balance, ConnectionLimit, Ejection, HashBy, Health, Retries, UpstreamServer};
 pub use self::fault::{Fault, Faults, Position, Source};
 pub use self::server_address::ServerAddress;
-pub use self::upstream::Upstream;
+pub use self::upstream::{Protocol, Upstream};
+pub use self::upstream_tls::{Pin, UpstreamTls};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]

@@ -60,6 +60,17 @@ fn host_name(text: &str) -> Result<String, String> {
     Ok(name)
 }
 
+/// Reads the name that a server's certificate is for: a domain name or an address, without brackets.
+///
+/// # Errors
+/// What is wrong, to be put behind the text.
+pub(super) fn server_name(text: &str) -> Result<String, String> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok(address.to_string()),
+        Err(_) => host_name(text),
+    }
+}
+
 /// Reads a port: digits only, and not 0, which nobody listens on.
 pub(super) fn port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|number| *number != 0 && text.bytes().all(|byte| byte.is_ascii_digit()))
@@ -383,7 +394,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in "[\\[\\]:@/a-z0-9.%;*\\PC]{0,40}") {
-            drop((host(&text), authority_host(&text, "http"), jwks_url(&text), public_url(&text), method(&text)));
+            drop((host(&text), authority_host(&text, "http"), server_name(&text), jwks_url(&text), public_url(&text), method(&text)));
             drop((canonical_route_path(&text), identity_header(&text), stripped_header(&text)));
             drop(jwks_url(&format!("https://{text}")));
         }

@@ -92,15 +92,15 @@ impl<'d> Table<'d> {
 
     /// The table at `key`; an empty one when it is not there or no table.
     pub(super) fn section(&self, key: &'static str, shape: &'static Shape) -> Table<'d> {
-        self.labelled(key, shape, shape.title.trim_matches(['[', ']']).to_owned())
+        self.labelled_section(key, shape, shape.title.trim_matches(['[', ']']).to_owned())
     }
 
-    /// As [`Table::section`], of a table with a name, which faults begin with: `upstream "orders": health`.
+    /// As [`Table::section`], of a table that has a name: its faults begin with that name and `key`.
     pub(super) fn subsection(&self, key: &'static str, shape: &'static Shape) -> Table<'d> {
-        self.labelled(key, shape, format!("{}{key}", self.prefix()))
+        self.labelled_section(key, shape, format!("{}: {key}", self.label))
     }
 
-    fn labelled(&self, key: &'static str, shape: &'static Shape, label: String) -> Table<'d> {
+    fn labelled_section(&self, key: &'static str, shape: &'static Shape, label: String) -> Table<'d> {
         match self.get(key) {
             Some(value) => Table::of(value, shape, label),
             None => Table {

@@ -6,7 +6,8 @@ use super::store::scheme;
 use super::units::{show_duration, show_size};
 use super::{
     Access, AccessLog, Admin, Auth, Balance, Certificate, Config, Ejection, Health, JwksSource, Limits, Log, LogFormat,
-    Origin, Rate, Redis, Route, Server, Session, Store, Topology, TrustedIssuer, Upstream, UpstreamServer, WhenStale,
+    Origin, Rate, Redis, Route, Server, Session, Store, Topology, TrustedIssuer, Upstream, UpstreamServer, UpstreamTls,
+    WhenStale,
 };
 use crate::path::Spellings;
 
@@ -228,11 +229,14 @@ fn upstream(upstream: &Upstream) -> Value {
         ("body_idle_timeout", json!(show_duration(upstream.body_idle_timeout))),
         ("keep_alive_timeout", json!(show_duration(upstream.keep_alive_timeout))),
         ("keep_alive_connections", json!(upstream.keep_alive_connections)),
+        ("protocol", json!(upstream.protocol.to_string())),
         ("max_connections", upstream.connections.max.map_or(json!("unlimited"), |max| json!(max))),
         ("retries", if retries.count == 0 { json!("never") } else { json!(retries.count) }),
         ("retry_budget", retries.budget.map_or(json!("unlimited"), |share| json!(share))),
         ("ejection", upstream.ejection.as_ref().map_or(json!({ "failures": "never" }), ejection)),
     ]);
+    put(&mut json, "resolver", upstream.resolver.map(|resolver| json!(resolver.to_string())));
+    put(&mut json, "tls", upstream_tls(&upstream.tls));
     put(&mut json, "hash_by", hash_by.map(|by| json!(by)));
     if upstream.connections.max.is_some() {
         put(&mut json, "queue", Some(json!(upstream.connections.queue)));
@@ -265,6 +269,16 @@ fn ejection(ejection: &Ejection) -> Value {
     ]);
     put(&mut json, "statuses", (!ejection.statuses.is_empty()).then(|| json!(ejection.statuses)));
     Value::Object(json)
+}
+
+fn upstream_tls(tls: &UpstreamTls) -> Option<Value> {
+    let mut json = Map::new();
+    put(&mut json, "ca", tls.ca.as_ref().map(|path| json!(path.display().to_string())));
+    put(&mut json, "server_name", tls.server_name.as_ref().map(|name| json!(name)));
+    put(&mut json, "certificate", tls.certificate.as_ref().map(|it| json!(it.chain.display().to_string())));
+    put(&mut json, "key", tls.certificate.as_ref().map(|it| json!(it.key.display().to_string())));
+    put(&mut json, "pins", (!tls.pins.is_empty()).then(|| strings(&tls.pins)));
+    (!json.is_empty()).then_some(Value::Object(json))
 }
 
 fn access(access: Access) -> &'static str {

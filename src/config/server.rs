@@ -74,7 +74,8 @@ fn certificates(tls: &Table<'_>) -> Vec<Certificate> {
         .collect()
 }
 
-fn address(value: &Value<'_>, example: &str) -> Option<SocketAddr> {
+/// An IP address with a port.
+pub(super) fn address(value: &Value<'_>, example: &str) -> Option<SocketAddr> {
     value.parsed(&format!("an address such as {example:?}"), |text| {
         let address = text.parse::<SocketAddr>().ok();
         address.ok_or_else(|| format!("is not an IP address with a port, expected one such as {example:?}"))

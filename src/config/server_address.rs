@@ -1,6 +1,7 @@
 //! Where a server of an upstream is.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::names::{authority_host, port};
@@ -34,11 +35,9 @@ impl ServerAddress {
             return unix(path);
         }
         let (scheme, authority) = text.split_once("://").ok_or("has no scheme, expected http://, https:// or unix:")?;
-        let (tls, scheme): (bool, _) = match scheme.to_ascii_lowercase().as_str() {
+        let (tls, scheme) = match scheme.to_ascii_lowercase().as_str() {
             "http" => (false, "http"),
-            "https" => {
-                return Err(String::from("asks for TLS to the upstream, which is not supported yet, expected http://"));
-            }
+            "https" => (true, "https"),
             "unix" => return Err(String::from("has slashes before its path, expected unix:/PATH")),
             other => return Err(format!("has the scheme {other:?}, expected http://, https:// or unix:")),
         };
@@ -72,6 +71,11 @@ impl ServerAddress {
     /// Whether TLS is spoken to it.
     pub fn tls(&self) -> bool {
         matches!(self, Self::Tcp { tls: true, .. })
+    }
+
+    /// Whether it has a name that must be looked up.
+    pub fn is_named(&self) -> bool {
+        matches!(self, Self::Tcp { host, .. } if host.parse::<IpAddr>().is_err())
     }
 
     /// For logs and errors: `10.0.0.5:8080`, `[fd00::5]:81` or `unix:/run/app.sock`.
@@ -126,6 +130,8 @@ mod tests {
             ("HTTP://Orders.internal", false, "orders.internal", 80),
             ("http://[fd00::5]", false, "fd00::5", 80),
             ("http://[fd00::5]:81", false, "fd00::5", 81),
+            ("https://orders.internal", true, "orders.internal", 443),
+            ("https://[fd00::5]:8443", true, "fd00::5", 8443),
         ] {
             let address = ServerAddress::Tcp { tls, host: host.to_owned(), port };
             assert_eq!(ServerAddress::parse(text).as_ref(), Ok(&address), "{text}");

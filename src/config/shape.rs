@@ -108,6 +108,9 @@ pub(super) static UPSTREAM: Shape = Shape {
         "body_idle_timeout",
         "keep_alive_timeout",
         "keep_alive_connections",
+        "protocol",
+        "tls",
+        "resolver",
         "balance",
         "hash_by",
         "max_connections",
@@ -119,6 +122,9 @@ pub(super) static UPSTREAM: Shape = Shape {
         "ejection",
     ],
 };
+
+pub(super) static UPSTREAM_TLS: Shape =
+    Shape { title: "[upstream.NAME.tls]", keys: &["ca", "server_name", "certificate", "key", "pins"] };
 
 pub(super) static UPSTREAM_SERVERS: Shape = Shape { title: "[[upstream.NAME.servers]]", keys: &["url", "weight"] };
 
@@ -151,7 +157,7 @@ pub(super) static ROUTE: Shape = Shape {
 };
 
 /// All tables, for telling where a misplaced key belongs.
-pub(super) static ALL: [&Shape; 16] = [
+pub(super) static ALL: [&Shape; 17] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -164,6 +170,7 @@ pub(super) static ALL: [&Shape; 16] = [
     &LOG,
     &TRUSTED_ISSUER,
     &UPSTREAM,
+    &UPSTREAM_TLS,
     &UPSTREAM_SERVERS,
     &HEALTH,
     &EJECTION,

@@ -168,6 +168,7 @@ fn defaults_are_those_of_the_documentation() {
             "ejection": {
                 "failures": 5, "base": "5s", "max": "1m", "max_percent": 50, "slow_start": "10s",
             },
+            "protocol": "http1",
         } },
         "route": [{
             "name": "/", "path": "/", "upstream": "echo", "auth": "public", "forward_token": false, "allow_path": [],
@@ -305,7 +306,7 @@ fn a_later_check_can_blame_the_right_line() {
     let fault = config.fault_at("server.tls.certificate[1].key", String::from("server.tls.certificate 2: key x"));
     assert_eq!(fault.to_string(), "config.toml:14:7: server.tls.certificate 2: key x");
     let line = |path| config.source.position(path).map(|position| position.line);
-    assert_eq!(line("route[1].upstream"), Some(131));
+    assert_eq!(line("route[1].upstream"), Some(140));
     assert_eq!(line("route[1].auth"), line("route[1]"), "left out: its table is blamed");
     assert_eq!(line("nothing.at.all"), None);
 }

@@ -1,13 +1,16 @@
-//! `[upstream.NAME]`.
+//! `[upstream.NAME]`
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::balancing::{Balance, ConnectionLimit, Ejection, Health, Retries, UpstreamServer};
 use super::reader::{Table, Value};
-use super::server::nonzero_usize;
-use super::{balancing, shape};
+use super::server::{address, nonzero_usize};
+use super::upstream_tls::upstream_tls;
+use super::{ServerAddress, UpstreamTls, balancing, shape};
 
 const TICK: Duration = Duration::from_millis(1);
 
@@ -47,6 +50,35 @@ pub struct Upstream {
     pub health: Option<Health>,
     /// `[upstream.NAME.ejection]`; `None` is `failures = "never"`.
     pub ejection: Option<Ejection>,
+    /// `protocol`, `"http1"` by default.
+    pub protocol: Protocol,
+    /// `[upstream.NAME.tls]`, for its `https` servers.
+    pub tls: UpstreamTls,
+    /// `resolver`: the DNS server that the servers' names are asked at; the system's by default.
+    pub resolver: Option<SocketAddr>,
+}
+
+/// `upstream.protocol`: what is spoken to the servers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Protocol {
+    /// `"http1"`: HTTP/1.1, a request at a time on each connection.
+    Http1,
+    /// `"http2"`: HTTP/2, by ALPN with TLS and by prior knowledge without (RFC 9113 §3.3).
+    Http2,
+}
+
+impl Protocol {
+    const NAMES: [(&str, Self); 2] = [("http1", Self::Http1), ("http2", Self::Http2)];
+}
+
+/// As the file writes it.
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http1 => "http1",
+            Self::Http2 => "http2",
+        })
+    }
 }
 
 pub(super) fn upstreams(root: &Table<'_>) -> Vec<Upstream> {
@@ -58,10 +90,20 @@ fn upstream(name: &str, table: &Table<'_>) -> Upstream {
     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
         table.fault("the name may have letters, digits, \"-\" and \"_\" only");
     }
+    let servers = balancing::servers(table, &format!("upstream {name:?}"));
+    // A server at fault could be any: nothing is said to have no effect then.
+    let sound = !servers.is_empty() && !table.document().faulty(&format!("{}.servers", table.path()));
+    let any = |what: fn(&ServerAddress) -> bool| sound.then(|| servers.iter().any(|server| what(&server.address)));
+    let resolver = table.get("resolver");
+    if let (Some(value), Some(false)) = (&resolver, any(ServerAddress::is_named)) {
+        value.report_absent("has no effect: none of the servers has a name");
+    }
+    let tls = upstream_tls(table, any(ServerAddress::tls));
+    let protocol = table.get("protocol").and_then(|value| value.choice(&Protocol::NAMES));
     let duration = |key, default| table.get(key).and_then(|value: Value<'_>| value.duration(TICK)).unwrap_or(default);
     Upstream {
         name: name.into(),
-        servers: balancing::servers(table, &format!("upstream {name:?}")),
+        servers,
         balance: balancing::balance(table),
         connect_timeout: duration("connect_timeout", DEFAULT_CONNECT_TIMEOUT),
         response_timeout: duration("response_timeout", DEFAULT_RESPONSE_TIMEOUT),
@@ -77,5 +119,8 @@ fn upstream(name: &str, table: &Table<'_>) -> Upstream {
         retries: balancing::retries(table),
         health: balancing::health(table),
         ejection: balancing::ejection(table),
+        protocol: protocol.unwrap_or(Protocol::Http1),
+        tls,
+        resolver: resolver.and_then(|value| address(&value, "10.0.0.2:53")),
     }
 }

@@ -35,7 +35,7 @@ use crate::telemetry::access::{AccessEntry, WorkerLog};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::token::cache::{TokenCache, Verified};
 use crate::token::verify::Verifier;
-use crate::upstream::{Answer, SharedUpstream, Upstream, UpstreamError};
+use crate::upstream::{Answer, Dialer, SharedUpstream, Upstream, UpstreamError};
 
 /// What all workers share: built once, then only read.
 #[derive(Debug)]
@@ -54,6 +54,8 @@ pub struct Gateway {
     pub auth_api: AuthApi,
     /// What workers know together of each of the configuration's upstreams.
     pub upstreams: Vec<Arc<SharedUpstream>>,
+    /// How the servers of each upstream are connected to, in the order of the configuration.
+    pub dialers: Vec<Arc<Dialer>>,
     /// What all workers count.
     pub metrics: Arc<Metrics>,
     /// Where store calls run: never on a worker.
@@ -119,8 +121,11 @@ impl Worker {
             .upstreams
             .iter()
             .zip(&gateway.upstreams)
+            .zip(&gateway.dialers)
             .enumerate()
-            .map(|(index, (upstream, shared))| Upstream::new(upstream, shared.clone(), index, metrics.clone()))
+            .map(|(index, ((upstream, shared), dialer))| {
+                Upstream::new(upstream, shared.clone(), dialer, index, metrics.clone())
+            })
             .collect();
         let cache_bytes = config.limits.token_cache_bytes.get() / config.server.workers.get();
         Self {

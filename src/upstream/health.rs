@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{Request, StatusCode, Version};
+use http::{Request, Response, StatusCode, Uri, Version};
 use http_body_util::Empty;
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpStream, UnixStream};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::attempts::Order;
+use super::dialer::Dialer;
 use super::shared::SharedUpstream;
-use crate::config::{self, Health, ServerAddress};
+use crate::config::{self, Health, Protocol, ServerAddress};
 
 /// The first check comes within this, so that a server that is down at the start is soon known to be.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
@@ -25,16 +27,18 @@ const FIRST_WITHIN: Duration = Duration::from_secs(1);
 pub fn spawn_checks(
     config: &config::Upstream,
     shared: &Arc<SharedUpstream>,
+    dialer: &Arc<Dialer>,
     tasks: &mut JoinSet<()>,
     stopping: &watch::Receiver<bool>,
 ) {
     let Some(health) = &config.health else { return };
     for (at, server) in config.servers.iter().enumerate() {
-        let check = Check { address: server.address.clone(), health: health.clone() };
+        let (dialer, health) = (dialer.clone(), health.clone());
+        let check = Check { dialer, at, order: Order::default(), address: server.address.clone(), health };
         let (shared, mut stopping) = (shared.clone(), stopping.clone());
         tasks.spawn(async move {
             tokio::select! {
-                () = check.repeat(&shared, at) => {}
+                () = check.repeat(&shared) => {}
                 _ = stopping.wait_for(|stop| *stop) => {}
             }
         });
@@ -59,12 +63,16 @@ enum CheckError {
 /// The check of one server.
 #[derive(Debug)]
 struct Check {
+    dialer: Arc<Dialer>,
+    /// Which of the upstream's servers.
+    at: usize,
+    order: Order,
     address: ServerAddress,
     health: Health,
 }
 
 impl Check {
-    async fn repeat(&self, shared: &SharedUpstream, at: usize) {
+    async fn repeat(&self, shared: &SharedUpstream) {
         let mut tally = Tally::default();
         let mut next = Instant::now() + self.health.interval.min(FIRST_WITHIN).mul_f64(random());
         loop {
@@ -74,8 +82,8 @@ impl Check {
             let asked = tokio::time::timeout(self.health.timeout, self.ask()).await;
             let result = asked.unwrap_or(Err(CheckError::Timeout));
             let Some(healthy) = tally.note(result.is_ok(), &self.health) else { continue };
-            shared.set_healthy(at, healthy);
-            let (upstream, server) = (shared.name(), &shared.servers[at].name);
+            shared.set_healthy(self.at, healthy);
+            let (upstream, server) = (shared.name(), &shared.servers[self.at].name);
             match result {
                 Ok(()) => tracing::info!(%upstream, %server, "upstream server is healthy again"),
                 Err(error) => {
@@ -86,21 +94,23 @@ impl Check {
         }
     }
 
-    /// Over a connection of its own: whether new ones are accepted is part of the question.
+    /// Over a connection of its own, made as those of requests are: whether new ones are accepted is part of the question.
     async fn ask(&self) -> Result<(), CheckError> {
-        let io = match &self.address {
-            ServerAddress::Unix(path) => Io::Unix(UnixStream::connect(path).await.map_err(CheckError::Connect)?),
-            ServerAddress::Tcp { host, port, .. } => {
-                Io::Tcp(TcpStream::connect((host.as_str(), *port)).await.map_err(CheckError::Connect)?)
+        let dialed = self.dialer.dial(self.at, &self.order).await.map_err(CheckError::Connect)?;
+        let request = self.request().map_err(CheckError::Request)?;
+        let stream = TokioIo::new(dialed.stream);
+        let status = match self.dialer.protocol {
+            Protocol::Http1 => {
+                let (mut sender, driver) = http1::handshake(stream).await.map_err(CheckError::Broken)?;
+                answered(sender.send_request(request), driver).await
+            }
+            Protocol::Http2 => {
+                let handshake = http2::handshake(TokioExecutor::new(), stream).await;
+                let (mut sender, driver) = handshake.map_err(CheckError::Broken)?;
+                answered(sender.send_request(request), driver).await
             }
         };
-        let request = self.request().map_err(CheckError::Request)?;
-        let status = match io {
-            Io::Tcp(stream) => exchange(stream, request).await,
-            Io::Unix(stream) => exchange(stream, request).await,
-        };
-        let status = status.map_err(CheckError::Broken)?;
-        self.judge(status)
+        self.judge(status.map_err(CheckError::Broken)?)
     }
 
     fn judge(&self, status: StatusCode) -> Result<(), CheckError> {
@@ -118,29 +128,28 @@ impl Check {
             (None, ServerAddress::Unix(_)) => HeaderValue::from_static("localhost"),
             (None, address) => HeaderValue::try_from(address.name())?,
         };
-        Request::get(&self.health.path)
-            .version(Version::HTTP_11)
-            .header(header::HOST, host)
-            .header(header::USER_AGENT, "portcullis")
-            .header(header::ACCEPT, "*/*")
-            .header(header::CONNECTION, "close")
-            .body(Empty::new())
+        let request = Request::builder().header(header::USER_AGENT, "portcullis").header(header::ACCEPT, "*/*");
+        let request = match self.dialer.protocol {
+            Protocol::Http1 => {
+                request.uri(&*self.health.path).header(header::HOST, host).header(header::CONNECTION, "close")
+            }
+            // The form that HTTP/2 has, so that `:scheme` and `:authority` are sent.
+            Protocol::Http2 => {
+                let scheme = if self.dialer.tls(self.at) { "https" } else { "http" };
+                let uri = Uri::builder().scheme(scheme).authority(host.as_bytes()).path_and_query(&*self.health.path);
+                request.uri(uri.build()?).version(Version::HTTP_2)
+            }
+        };
+        request.body(Empty::new())
     }
 }
 
-enum Io {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-async fn exchange(
-    stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-    request: Request<Empty<Bytes>>,
-) -> Result<StatusCode, hyper::Error> {
-    let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let mut driver = std::pin::pin!(driver);
-    let mut response = std::pin::pin!(sender.send_request(request));
-    // Driven here: with the check, its connection is gone.
+/// Drives a connection until there is a response. With the check, its connection is gone.
+async fn answered<B>(
+    response: impl Future<Output = hyper::Result<Response<B>>>,
+    driver: impl Future<Output = hyper::Result<()>>,
+) -> hyper::Result<StatusCode> {
+    let (mut response, mut driver) = (std::pin::pin!(response), std::pin::pin!(driver));
     tokio::select! {
         biased;
         response = &mut response => return Ok(response?.status()),
@@ -197,7 +206,12 @@ mod tests {
             status,
             host: None,
         };
-        Check { address: ServerAddress::Tcp { tls: false, host: "10.0.0.5".into(), port: 8080 }, health }
+        let text = "server.listen = ['127.0.0.1:0']\nupstream.u.servers = ['http://10.0.0.5:8080']\n\
+                    route = [{ path = '/', upstream = 'u', auth = 'public' }]\n";
+        let config = config::Config::parse(text, "t", std::path::Path::new("")).unwrap();
+        let (dialers, _) = Dialer::all(&config.upstreams, crate::clock::UnixTime::now()).unwrap();
+        let address = config.upstreams[0].servers[0].address.clone();
+        Check { dialer: dialers[0].clone(), at: 0, order: Order::default(), address, health }
     }
 
     #[test]
@@ -227,7 +241,7 @@ mod tests {
             ("/healthz?deep=1".into(), &"10.0.0.5:8080".parse().unwrap())
         );
         let names = request.headers().keys().map(|name| name.as_str()).collect::<Vec<_>>();
-        assert_eq!(names, ["host", "user-agent", "accept", "connection"]);
+        assert_eq!(names, ["user-agent", "accept", "host", "connection"]);
         check.health.host = Some(HeaderValue::from_static("orders.internal"));
         assert_eq!(check.request().unwrap().headers()["host"], "orders.internal");
     }

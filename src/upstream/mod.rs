@@ -5,18 +5,25 @@
 //!
 //! - `balance` chooses the server, among those that `health` and `ejection` leave in service;
 //! - `slots` says whether there is room for one more connection to it;
-//! - `open` finds a connection by both, which `connection` makes and `pool` keeps;
+//! - `open` finds a connection by both, and `pool` keeps it for the next request;
+//! - `connection` makes it, with `dialer`, `names`, `attempts`, `tls` and `stream`; `http2` lets requests share it;
 //! - `budget` bounds what is sent again.
 
+mod attempts;
 mod balance;
 mod budget;
 mod connection;
+mod dialer;
 mod ejection;
 mod health;
+mod http2;
+mod names;
 mod open;
 mod pool;
 mod shared;
 mod slots;
+mod stream;
+mod tls;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,7 +33,9 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 pub use self::balance::key_of;
+pub use self::dialer::Dialer;
 pub use self::health::spawn_checks;
+pub use self::names::Names;
 use self::open::Plan;
 pub use self::pool::{Lease, UpstreamPool};
 pub use self::shared::{SharedUpstream, add_gauges};
@@ -93,10 +102,11 @@ impl Upstream {
     pub fn new(
         config: &config::Upstream,
         shared: Arc<SharedUpstream>,
+        dialer: &Arc<Dialer>,
         index: usize,
         metrics: Arc<WorkerMetrics>,
     ) -> Self {
-        let pool = Rc::new(UpstreamPool::new(config, shared, index, metrics));
+        let pool = Rc::new(UpstreamPool::new(config, shared, dialer, index, metrics));
         pool.watch_queue();
         let hash_by = match &config.balance {
             config::Balance::Hash(by) => Some(by.clone()),
@@ -125,7 +135,8 @@ impl Upstream {
     /// A server that cannot be connected to is passed over for the next one: up to `retries` times, each server once. A
     /// request on a kept connection that turned out closed is sent again over a new one: always when hyper gives it back
     /// unsent, and for idempotent methods (RFC 9110 §9.2.2) without a body also when the connection closed before any byte
-    /// of a response; the latter as `retries` and the budget allow. Nothing is sent again that was sent over a new
+    /// of a response; the latter as `retries` and the budget allow. So is any request without a body that an HTTP/2 server
+    /// says it has not looked at. Nothing else is sent again that was sent over a new
     /// connection: a request that takes a server down shall not take down the next.
     ///
     /// # Errors
@@ -148,11 +159,14 @@ impl Upstream {
             };
             let at = lease.server();
             let connection = lease.connection();
-            let (server, reused) = (connection.server(), connection.is_reused());
-            let copy = (replayable && reused).then(|| Box::new(head_of(&request)));
+            let (server, reused, is_shared) = (connection.server(), connection.is_reused(), connection.is_shared());
+            let again_if_closed = replayable && reused;
+            let again_if_unprocessed = is_shared && progress.is_none();
+            let copy = (again_if_closed || again_if_unprocessed).then(|| Box::new(head_of(&request)));
             let sent = within(response_timeout, progress, connection.send(request)).await;
             let by_client = || progress.is_some_and(|progress| progress.fault.get().is_some());
             let Some(result) = sent else {
+                connection.give_up();
                 if !by_client() {
                     shared.failed(at);
                 }
@@ -169,15 +183,20 @@ impl Upstream {
             let cause = error.into_error();
             request = match (unsent, copy) {
                 // Nothing of it went out, and that a kept connection was closed is no news of the server.
-                (Some(request), _) if reused => {
+                (Some(request), _) if reused && !is_shared => {
                     plan.again(lease);
                     request
                 }
                 (Some(request), _) if plan.take_attempt() => {
-                    shared.failed(at);
+                    if !reused {
+                        shared.failed(at);
+                    }
                     request
                 }
-                (None, Some(copy)) if closed_before_answer(&cause) => {
+                (None, Some(copy))
+                    if (again_if_unprocessed && http2::is_unprocessed(&cause))
+                        || (again_if_closed && closed_before_answer(&cause)) =>
+                {
                     if !(plan.take_attempt() && shared.may_send_again()) {
                         return Err(UpstreamError::Broken { server, cause });
                     }

@@ -45,7 +45,7 @@ impl Plan {
     /// Next, the same server over a new connection: the kept one was closed, which says nothing against the server.
     pub(super) fn again(&mut self, lease: Lease) {
         self.server = Some(lease.server());
-        self.slot = Some(lease.into_slot());
+        self.slot = lease.into_slot();
     }
 }
 
@@ -59,8 +59,13 @@ impl UpstreamPool {
         if plan.slot.is_some() {
             return None;
         }
-        let Choice::Server(server) = self.choose(plan) else { return None };
-        plan.server = Some(server);
+        let server = match plan.server {
+            Some(server) => server,
+            None => match self.choose(plan) {
+                Choice::Server(server) => *plan.server.insert(server),
+                Choice::AllTried | Choice::NoneHealthy => return None,
+            },
+        };
         self.take_kept(server, plan.careful).await
     }
 
@@ -102,8 +107,14 @@ impl UpstreamPool {
         let at = slot.server();
         let server = &self.servers[at].server;
         self.metrics.upstream_opened[self.index].add(1);
-        match server.connect(self.connect_timeout, slot.clone()).await {
-            Ok(connection) => Ok(Lease::new(self, at, Idle { connection, slot })),
+        match server.connect(self.connect_timeout, self.keep_alive_timeout, &slot).await {
+            Ok(connection) => {
+                let slot = (!connection.is_shared()).then_some(slot);
+                let lease = Lease::new(self, at, Idle { connection, slot });
+                // A shared one has places for others, too.
+                self.offer_shared(at);
+                Ok(lease)
+            }
             Err(cause) => {
                 self.shared.failed(at);
                 // Told by whoever handles it; passed over here, it is nobody's fault yet.
@@ -141,12 +152,11 @@ impl UpstreamPool {
             Ok(Granted::Again) => Ok(Found::Nothing),
             Ok(Granted::Slot(slot)) => Ok(Found::Slot(Rc::new(slot))),
             Ok(Granted::Connection) => {
-                let Some(mut idle) = self.take_handed(place.waiting.id) else { return Ok(Found::Nothing) };
-                let server = idle.slot.server();
+                let Some((server, mut idle)) = self.take_handed(place.waiting.id) else { return Ok(Found::Nothing) };
                 Ok(match idle.is_ready(false).await {
                     true => Found::Lease(Lease::new(self, server, idle)),
                     // Closed in the meantime: its room is ours all the same.
-                    false => Found::Slot(idle.slot),
+                    false => idle.slot.map_or(Found::Nothing, Found::Slot),
                 })
             }
         }
@@ -175,8 +185,8 @@ struct Place<'p> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        if let Some(idle) = self.pool.take_handed(self.waiting.id) {
-            self.pool.keep(idle.slot.server(), idle);
+        if let Some((server, idle)) = self.pool.take_handed(self.waiting.id) {
+            self.pool.keep(server, idle);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::balance::Balancer;
 use super::connection::{Connection, Server};
+use super::dialer::Dialer;
 use super::shared::SharedUpstream;
 use super::slots::{Claim, Slot};
 use crate::config;
@@ -31,8 +32,8 @@ pub struct UpstreamPool {
     pub(super) seat: usize,
     pub(super) servers: Vec<ServerPool>,
     pub(super) balancer: Balancer,
-    /// Connections that became free and belong to requests that wait, with their places in the queue.
-    handed: RefCell<Vec<(u64, Idle)>>,
+    /// Connections that became free and belong to requests that wait: the place in the queue, the server, and it.
+    handed: RefCell<Vec<(u64, usize, Idle)>>,
     pub(super) metrics: Arc<WorkerMetrics>,
     pub(super) index: usize,
     pub(super) connect_timeout: Duration,
@@ -41,7 +42,7 @@ pub struct UpstreamPool {
     /// Requests with a key go to its server only.
     pub(super) is_sticky: bool,
     pub(super) body_idle_timeout: Duration,
-    keep_alive_timeout: Duration,
+    pub(super) keep_alive_timeout: Duration,
     keep_alive_connections: usize,
 }
 
@@ -57,23 +58,25 @@ pub(super) struct ServerPool {
 pub(super) struct Idle {
     pub(super) connection: Connection,
     /// Its room at the server. The task that drives the connection holds it too: it is given back when both are done.
-    pub(super) slot: Rc<Slot>,
+    /// `None` for a place on a shared connection, which has room of its own.
+    pub(super) slot: Option<Rc<Slot>>,
 }
 
 impl UpstreamPool {
     pub(super) fn new(
         config: &config::Upstream,
         shared: Arc<SharedUpstream>,
+        dialer: &Arc<Dialer>,
         index: usize,
         metrics: Arc<WorkerMetrics>,
     ) -> Self {
-        let server = |server: &config::UpstreamServer| ServerPool {
-            server: Server::new(&server.address),
+        let server = |(at, server): (usize, &config::UpstreamServer)| ServerPool {
+            server: Server::new(&server.address, dialer, at),
             kept: RefCell::default(),
         };
         let seat = shared.take_seat();
         Self {
-            servers: config.servers.iter().map(server).collect(),
+            servers: config.servers.iter().enumerate().map(server).collect(),
             balancer: Balancer::new(config, seat),
             handed: RefCell::default(),
             metrics,
@@ -92,6 +95,9 @@ impl UpstreamPool {
 
     /// A kept connection of `server`, ready for a request; for one that must not be sent twice when `careful`.
     pub(super) async fn take_kept(self: &Rc<Self>, server: usize, careful: bool) -> Option<Lease> {
+        if let Some(connection) = self.servers[server].server.take_shared(self.keep_alive_timeout) {
+            return Some(Lease::new(self, server, Idle { connection, slot: None }));
+        }
         loop {
             let now = Instant::now();
             let mut idle = {
@@ -120,24 +126,29 @@ impl UpstreamPool {
         }
         let oldest = kept.remove(0);
         self.shared.slots.idle_taken(server);
-        Some(oldest.slot)
+        oldest.slot
     }
 
     /// The connection that was kept for the place `id` of the queue.
-    pub(super) fn take_handed(&self, id: u64) -> Option<Idle> {
+    pub(super) fn take_handed(&self, id: u64) -> Option<(usize, Idle)> {
         let mut handed = self.handed.borrow_mut();
-        let at = handed.iter().position(|(place, _)| *place == id)?;
-        Some(handed.swap_remove(at).1)
+        let at = handed.iter().position(|(place, ..)| *place == id)?;
+        let (_, server, idle) = handed.swap_remove(at);
+        Some((server, idle))
     }
 
     /// Keeps a connection, or gives it to whoever waits for one.
     pub(super) fn keep(&self, server: usize, mut idle: Idle) {
+        if idle.connection.is_shared() {
+            drop(idle);
+            return self.offer_shared(server);
+        }
         if idle.connection.is_closed() {
             return;
         }
         idle.connection.release();
         match self.shared.slots.claim(server, self.seat) {
-            Claim::Own(id) => self.handed.borrow_mut().push((id, idle)),
+            Claim::Own(id) => self.handed.borrow_mut().push((id, server, idle)),
             Claim::Elsewhere => {}
             Claim::Nobody => {
                 let mut kept = self.servers[server].kept.borrow_mut();
@@ -155,12 +166,29 @@ impl UpstreamPool {
         }
     }
 
+    /// Gives places on shared connections to those that wait for one.
+    pub(super) fn offer_shared(&self, server: usize) {
+        let (pool, slots) = (&self.servers[server].server, &self.shared.slots);
+        while slots.waiting() > 0 {
+            let Some(connection) = pool.take_shared(self.keep_alive_timeout) else { return };
+            match slots.claim(server, self.seat) {
+                Claim::Own(id) => self.handed.borrow_mut().push((id, server, Idle { connection, slot: None })),
+                Claim::Nobody => return,
+                Claim::Elsewhere => {
+                    drop(connection);
+                    return pool.retire_shared(self.keep_alive_timeout);
+                }
+            }
+        }
+    }
+
     /// Gives unused connections, or their room, to those that wait.
     fn release_idle(&self) {
         let slots = &self.shared.slots;
         // Room is told of only when a connection is really closed: no more are closed than requests wait.
         let mut needed = slots.waiting();
         for (server, pool) in self.servers.iter().enumerate() {
+            self.offer_shared(server);
             while needed > 0 {
                 needed -= 1;
                 let mut kept = pool.kept.borrow_mut();
@@ -169,7 +197,7 @@ impl UpstreamPool {
                 }
                 match slots.claim(server, self.seat) {
                     Claim::Nobody => break,
-                    Claim::Own(id) => self.handed.borrow_mut().push((id, kept.remove(0))),
+                    Claim::Own(id) => self.handed.borrow_mut().push((id, server, kept.remove(0))),
                     Claim::Elsewhere => drop(kept.remove(0)),
                 }
                 slots.idle_taken(server);
@@ -207,6 +235,7 @@ impl UpstreamPool {
                 }
                 fresh
             });
+            pool.server.close_unused(self.keep_alive_timeout);
         }
     }
 }
@@ -239,13 +268,17 @@ struct Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         self.pool.shared.ended(self.server, self.pool.seat);
+        // Mostly nobody waits. Of a shared connection, the place was given back just before.
+        self.pool.offer_shared(self.server);
     }
 }
 
 /// A connection that is still giving a response. Dropped before the end of it, the connection is closed: what is left in
-/// it must not become the start of somebody else's answer.
+/// it must not become the start of somebody else's answer. One that requests share goes on: there, only the stream of
+/// this one ends.
 #[derive(Debug)]
 pub struct Lease {
+    // Dropped first: the place is free when others are told.
     idle: Idle,
     flight: Flight,
 }
@@ -265,8 +298,8 @@ impl Lease {
         self.flight.server
     }
 
-    /// Closes the connection: its room, for another to the same server.
-    pub(super) fn into_slot(self) -> Rc<Slot> {
+    /// Closes the connection: its room, for another to the same server, when it was its own.
+    pub(super) fn into_slot(self) -> Option<Rc<Slot>> {
         self.idle.slot.clone()
     }
 

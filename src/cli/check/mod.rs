@@ -2,6 +2,7 @@
 
 mod directory;
 mod shared_store;
+mod upstreams;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::app::keys_directory;
+use crate::certificate;
 use crate::cli::output::{Failure, Format, Outcome, causes, count, from_now, print, print_json, remark};
 use crate::cli::{ConfigArg, keys_offline};
 use crate::clock::UnixTime;
@@ -68,6 +70,7 @@ impl Report {
         }
         report.trusted_issuers(config)?;
         report.store(config);
+        upstreams::check(&mut report, config, now);
         report.ok = report.faults.is_empty();
         Ok(report)
     }
@@ -103,9 +106,9 @@ impl Report {
             return;
         };
         if let Some(ca) = &redis.ca
-            && let Err(why) = shared_store::authorities(ca)
+            && let Err(error) = certificate::authorities(ca)
         {
-            self.fault(config, "store.ca", format!("store: {why}"));
+            self.fault(config, "store.ca", format!("store: {}", causes(&error)));
         }
         self.notes.push(format!("the store {} is connected to at start; this was not tried", config.store.describe()));
     }
@@ -266,6 +269,7 @@ pub(super) fn warnings(config: &Config, now: UnixTime) -> Vec<String> {
             warnings.push(format!("the certificate in {file} expires {when}, on {}", loaded.expires));
         }
     }
+    warnings.extend(upstreams::warnings(config, now));
     warnings
 }
 
