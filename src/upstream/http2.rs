@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri, Version, header};
+use http::{Request, Response, Uri, Version, header};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http2::{self, SendRequest};
@@ -233,6 +233,7 @@ fn to_http2(mut request: Request<RequestBody>, scheme: &Scheme) -> Request<Reque
     // What `te` may say, `trailers`, is all that is ever written (see `headers::to_upstream`).
     headers.remove(header::CONNECTION);
     headers.remove(header::TRANSFER_ENCODING);
+    headers.remove(header::UPGRADE);
     let host = headers.remove(header::HOST);
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let authority = match &host {
@@ -248,14 +249,10 @@ fn to_http2(mut request: Request<RequestBody>, scheme: &Scheme) -> Request<Reque
             *request.version_mut() = Version::HTTP_2;
         }
         // A host that is no authority was refused long ago. If it ever comes here, it goes on as the field it was.
-        (None, Some(host)) => restore(&mut request, host),
+        (None, Some(host)) => drop(request.headers_mut().insert(header::HOST, host)),
         (None, None) => {}
     }
     request
-}
-
-fn restore(request: &mut Request<RequestBody>, host: HeaderValue) {
-    request.headers_mut().insert(header::HOST, host);
 }
 
 /// Whether the server says of a request that nothing of it was looked at, so that it may be sent again whatever it asks
@@ -344,5 +341,44 @@ where
     fn execute(&self, future: F) {
         // They end with the connection and its bodies.
         drop(tokio::task::spawn_local(future));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(uri: &str, fields: &[(&'static str, &'static str)]) -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::empty());
+        *request.uri_mut() = uri.parse().unwrap();
+        for (name, value) in fields {
+            request.headers_mut().append(*name, value.parse().unwrap());
+        }
+        request
+    }
+
+    #[test]
+    fn a_request_becomes_absolute_and_loses_what_speaks_of_a_connection() {
+        let fields = [
+            ("host", "Shop.example:81"),
+            ("connection", "te, upgrade"),
+            ("upgrade", "websocket"),
+            ("transfer-encoding", "chunked"),
+            ("te", "trailers"),
+            ("x-user-id", "ann"),
+        ];
+        let changed = to_http2(request("/a?b=1", &fields), &Scheme::HTTPS);
+        assert_eq!(changed.uri(), "https://Shop.example:81/a?b=1");
+        let left: Vec<&str> = changed.headers().keys().map(http::HeaderName::as_str).collect();
+        assert_eq!(left, ["te", "x-user-id"]);
+        // Given back unsent, it may go to a server that is spoken to without TLS.
+        let again = to_http2(changed, &Scheme::HTTP);
+        assert_eq!((again.uri().to_string().as_str(), again.headers().len()), ("http://Shop.example:81/a?b=1", 2));
+    }
+
+    #[test]
+    fn a_host_that_is_no_authority_stays_a_field() {
+        let changed = to_http2(request("/a", &[("host", "a b")]), &Scheme::HTTP);
+        assert_eq!((changed.uri().to_string().as_str(), &changed.headers()["host"]), ("/a", &"a b".parse().unwrap()));
     }
 }

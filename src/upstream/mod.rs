@@ -17,6 +17,7 @@ mod dialer;
 mod ejection;
 mod health;
 mod http2;
+mod lookup;
 mod names;
 mod open;
 mod pool;

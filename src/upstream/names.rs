@@ -4,26 +4,17 @@
 //! [`KEPT_WHEN_FAILING`] beyond its time.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
 use hickory_resolver::net::NetError;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-/// Nobody is asked more often, whatever a record says.
-const SHORTEST_TTL: Duration = Duration::from_secs(1);
-
-/// A change is seen at the latest after this, whatever a record says; so are those of `/etc/hosts`.
-const LONGEST_TTL: Duration = Duration::from_secs(300);
+use super::lookup::{System, look_up};
 
 /// How long an answer is used beyond its time while nobody gives another. Longer than a restart of a DNS server takes,
 /// and short enough that an address is not believed in for ever.
@@ -33,33 +24,33 @@ const KEPT_WHEN_FAILING: Duration = Duration::from_secs(300);
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
 /// A look-up that takes longer has failed.
-const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long one DNS server has for an answer before it is asked again.
-const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// All names that are looked up, each once for all upstreams that have it.
 #[derive(Debug, Default)]
-pub struct Names(Vec<Arc<Name>>);
+pub struct Names {
+    all: Vec<Arc<Name>>,
+    system: Arc<System>,
+}
 
 impl Names {
     /// The name `host`, asked at `resolver` or, without one, as the system says.
     pub(super) fn add(&mut self, host: &str, resolver: Option<SocketAddr>) -> Arc<Name> {
-        if let Some(known) = self.0.iter().find(|known| known.host == host && known.resolver == resolver) {
+        if let Some(known) = self.all.iter().find(|known| known.host == host && known.resolver == resolver) {
             return known.clone();
         }
         let name = Arc::new(Name::new(host, resolver));
-        self.0.push(name.clone());
+        self.all.push(name.clone());
         name
     }
 
     /// Keeps all names fresh on the current runtime, until `stopping` turns true.
     pub fn keep_fresh(&self, tasks: &mut JoinSet<()>, stopping: &watch::Receiver<bool>) {
-        for name in &self.0 {
-            let (name, mut stopping) = (name.clone(), stopping.clone());
+        for name in &self.all {
+            let (name, system, mut stopping) = (name.clone(), self.system.clone(), stopping.clone());
             tasks.spawn(async move {
                 tokio::select! {
-                    () = keep_fresh(&name) => {}
+                    () = keep_fresh(&name, &system) => {}
                     _ = stopping.wait_for(|stop| *stop) => {}
                 }
             });
@@ -175,90 +166,64 @@ impl Name {
 }
 
 /// Looks a name up whenever its answer runs out. Never ends.
-async fn keep_fresh(name: &Name) {
-    let mut pause = RETRY.0;
-    let mut failing = false;
-    let mut good_until = Instant::now();
+async fn keep_fresh(name: &Name, system: &System) {
+    let mut patience = Patience::new(Instant::now());
     loop {
-        let answer = tokio::time::timeout(LOOK_UP_TIMEOUT, look_up(&name.host, name.resolver)).await;
+        let answer = tokio::time::timeout(LOOK_UP_TIMEOUT, look_up(&name.host, name.resolver, system)).await;
+        let now = Instant::now();
         let wait = match answer.unwrap_or(Err(NetError::Timeout)) {
             Ok((addresses, ttl)) => {
-                if std::mem::take(&mut failing) {
+                if patience.failing {
                     tracing::info!(name = %name.host, "the name of an upstream server can be looked up again");
                 }
                 name.take(addresses);
-                pause = RETRY.0;
-                good_until = Instant::now() + ttl + KEPT_WHEN_FAILING;
-                ttl
+                patience.answered(now, ttl)
             }
             Err(error) => {
-                let why = error.to_string();
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(name = %name.host, error = %why, "cannot look up the name of an upstream server");
+                if !patience.failing {
+                    tracing::warn!(name = %name.host, error = %error, "cannot look up the name of an upstream server");
                 }
-                if Instant::now() >= good_until {
-                    name.fail(&why);
+                if now >= patience.good_until {
+                    name.fail(&error.to_string());
                 }
-                let next = (pause * 2).min(RETRY.1);
-                std::mem::replace(&mut pause, next)
+                patience.failed()
             }
         };
         tokio::time::sleep(wait).await;
     }
 }
 
-/// The addresses of `host`, at least one, and how long they hold.
-async fn look_up(host: &str, resolver: Option<SocketAddr>) -> Result<(Vec<IpAddr>, Duration), NetError> {
-    // Never asked anyone (RFC 6761 §6.3): it must work where there is no DNS.
-    if host == "localhost" || host.ends_with(".localhost") {
-        return Ok((vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()], LONGEST_TTL));
+/// How long the last good answer is believed, and when to ask again.
+#[derive(Debug)]
+struct Patience {
+    failing: bool,
+    good_until: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    fn new(now: Instant) -> Self {
+        Self { failing: false, good_until: now, pause: RETRY.0 }
     }
-    // Made anew each time: it reads the system's files, which may have changed, and what it would remember we do.
-    let resolver = match resolver {
-        Some(server) => asking(server)?,
-        None => as_the_system_says()?,
-    };
-    let found = resolver.lookup_ip(host).await?;
-    let ttl = found.valid_until().saturating_duration_since(Instant::now()).clamp(SHORTEST_TTL, LONGEST_TTL);
-    let addresses = found.iter().collect::<Vec<_>>();
-    if addresses.is_empty() { Err(NetError::from("the name has no address")) } else { Ok((addresses, ttl)) }
-}
 
-fn asking(server: SocketAddr) -> Result<TokioResolver, NetError> {
-    let [mut udp, mut tcp] = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
-    (udp.port, tcp.port) = (server.port(), server.port());
-    let server = NameServerConfig::new(server.ip(), true, vec![udp, tcp]);
-    let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
-    let mut options = ResolverOpts::default();
-    options.timeout = SERVER_TIMEOUT;
-    options.use_hosts_file = ResolveHosts::Never;
-    build(config, options)
-}
-
-fn as_the_system_says() -> Result<TokioResolver, NetError> {
-    match TokioResolver::builder_tokio() {
-        Ok(mut builder) => {
-            let options = std::mem::take(builder.options_mut());
-            builder.with_options(ours(options)).build()
-        }
-        // No /etc/resolv.conf, or no server in it: there is still /etc/hosts.
-        Err(_) => build(ResolverConfig::from_parts(None, Vec::new(), Vec::new()), ResolverOpts::default()),
+    /// The pause after an answer that holds for `ttl`.
+    fn answered(&mut self, now: Instant, ttl: Duration) -> Duration {
+        *self = Self { failing: false, good_until: now + ttl + KEPT_WHEN_FAILING, pause: RETRY.0 };
+        ttl
     }
-}
 
-fn build(config: ResolverConfig, options: ResolverOpts) -> Result<TokioResolver, NetError> {
-    let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-    builder.with_options(ours(options)).build()
-}
-
-fn ours(mut options: ResolverOpts) -> ResolverOpts {
-    options.ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
-    options.cache_size = 0;
-    options
+    /// The pause after a failure.
+    fn failed(&mut self) -> Duration {
+        self.failing = true;
+        let next = (self.pause * 2).min(RETRY.1);
+        std::mem::replace(&mut self.pause, next)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn ip(last: u8) -> IpAddr {
@@ -301,10 +266,19 @@ mod tests {
         assert_eq!(*waiting.await.unwrap(), [ip(1)]);
     }
 
-    #[tokio::test]
-    async fn localhost_needs_no_server() {
-        // Nobody is there.
-        let (addresses, _) = look_up("localhost", Some("127.0.0.1:1".parse().unwrap())).await.unwrap();
-        assert!(addresses.contains(&Ipv4Addr::LOCALHOST.into()));
+    #[test]
+    fn the_last_good_answer_is_kept_for_its_time_and_five_minutes_more() {
+        let now = Instant::now();
+        let mut patience = Patience::new(now);
+        assert!(now >= patience.good_until, "there is none to keep");
+        let ttl = Duration::from_secs(10);
+        assert_eq!(patience.answered(now, ttl), ttl);
+        assert_eq!(patience.good_until, now + ttl + Duration::from_secs(300));
+        let pauses: Vec<u64> = (0..6).map(|_| patience.failed().as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 15, 15]);
+        assert_eq!(patience.good_until, now + ttl + Duration::from_secs(300), "failing prolongs nothing");
+        assert!(patience.failing);
+        patience.answered(now, ttl);
+        assert_eq!((patience.failing, patience.failed()), (false, RETRY.0));
     }
 }

@@ -1,8 +1,11 @@
 //! What the tests stand on: a gateway started from TOML, a recording backend, and clients that say exactly what they are
 //! told to.
 
+mod authority;
 mod client;
 mod counts;
+mod dns;
+mod http2;
 mod process;
 mod upstream;
 
@@ -16,8 +19,11 @@ use portcullis::config::Config;
 use portcullis::ids::UserId;
 use portcullis::session::{NewSession, TokenPair};
 
+pub(crate) use authority::{Authority, Issued, tls_backend, tls_backend_answering};
 pub(crate) use client::{AnyCertificate, Client, Reply, tls_config};
 pub(crate) use counts::{CountingBackend, eventually, metric};
+pub(crate) use dns::Dns;
+pub(crate) use http2::{Http2Server, RawHttp2, frame};
 pub(crate) use process::{Ended, Process, command, ended, ends, ends_with_input, free_port, portcullis, signal};
 pub(crate) use upstream::{Answer, Backend};
 

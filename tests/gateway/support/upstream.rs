@@ -55,7 +55,7 @@ impl Answer {
 type Script = dyn Fn(&Seen) -> Answer + Send + Sync;
 
 /// A connected socket of either kind.
-trait Socket: Read + Write + AsFd + Send + 'static {}
+pub(super) trait Socket: Read + Write + AsFd + Send + 'static {}
 impl<T: Read + Write + AsFd + Send + 'static> Socket for T {}
 
 pub(crate) struct Backend {
@@ -77,7 +77,10 @@ impl Backend {
 
     /// At an address that another had before.
     pub(crate) fn answering_at(address: SocketAddr, script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(address).expect("bound");
+        Self::on(TcpListener::bind(address).expect("bound"), script)
+    }
+
+    pub(crate) fn on(listener: TcpListener, script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().expect("bound");
         let accept = move || {
             let (stream, _) = listener.accept()?;
@@ -94,7 +97,7 @@ impl Backend {
         Self::serving(([127, 0, 0, 1], 0).into(), move || Ok(listener.accept()?.0), |_| Answer::ok("hello"))
     }
 
-    fn serving<S: Socket>(
+    pub(super) fn serving<S: Socket>(
         address: SocketAddr,
         accept: impl Fn() -> std::io::Result<S> + Send + 'static,
         script: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
