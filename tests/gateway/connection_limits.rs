@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Backend, Client, CountingBackend, Gateway, Toml, eventually, metric};
+use crate::support::{Answer, Backend, Client, CountingBackend, Gateway, Http2Server, Toml, eventually, metric};
 
 const GET: &str = "GET /public HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -226,4 +226,27 @@ fn an_upload_that_the_server_does_not_take_is_given_up_whole() {
         assert_eq!(&answer, b"HTTP/1.1 504");
         all_is_over(&gateway);
     }
+}
+
+#[test]
+fn shared_connections_are_limited_too_and_who_waits_gets_a_place_on_one() {
+    let server = Http2Server::with(None, 2);
+    let one_worker = |upstream: &str| Toml { server: "workers = 1\n".into(), ..toml(upstream) };
+    let gateway = Gateway::with(&one_worker("protocol = \"http2\"\nmax_connections = 1\n"), &[server.address]);
+    let mut clients = [0; 5].map(|_| gateway.connect());
+    for client in &mut clients {
+        client.send("GET /public/hold HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    // Two at a time on the one connection.
+    eventually("waiting", || metric(&gateway, "portcullis_upstream_queued") == 3.0);
+    assert_eq!(metric(&gateway, "portcullis_upstream_connections"), 1.0);
+    std::thread::scope(|scope| {
+        let done = scope.spawn(|| clients.iter_mut().for_each(|client| assert_eq!(client.reply().status, 200)));
+        while !done.is_finished() {
+            server.release();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    assert_eq!(server.connections(), 1);
+    all_is_over(&gateway);
 }

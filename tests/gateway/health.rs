@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Backend, Gateway, Toml, eventually, metric};
+use crate::support::{
+    Answer, Authority, Backend, Gateway, Http2Server, Toml, Workplace, eventually, metric, tls_backend,
+};
 
 const GET: &str = "GET /public HTTP/1.1\r\nHost: a\r\n\r\n";
 const CHECKS: &str =
@@ -133,4 +135,41 @@ fn a_check_is_sent_as_configured_and_carries_no_identity() {
     backend.next();
     assert!(backend.connections() >= 2);
     assert_eq!(metric(&gateway, "portcullis_upstream_connections"), 0.0);
+}
+
+#[test]
+fn a_check_connects_as_requests_do() {
+    let authority = Authority::new();
+    let (secure, _) = tls_backend(authority.issue("localhost").server());
+    let place = Workplace::new();
+    std::fs::write(place.path("ca.pem"), authority.pem()).unwrap();
+    let socket = place.path("app.sock");
+    let on_socket = Backend::on_socket(&socket);
+    let http2 = Http2Server::start();
+    let checks = "[upstream.app.health]\npath = \"/public/hello\"\ninterval = \"100ms\"\nunhealthy = 1\n";
+    let trusting = format!("{checks}[upstream.app.tls]\nca = \"ca.pem\"\n");
+    let place = Arc::new(place);
+    for (upstream, server) in [
+        (trusting.clone(), format!("https://localhost:{}", secure.address.port())),
+        (checks.to_owned(), format!("unix:{}", socket.display())),
+        (format!("protocol = \"http2\"\n{checks}"), format!("http://{}", http2.address)),
+    ] {
+        let gateway = Gateway::before(place.clone(), &toml(&upstream), &[server]);
+        // Whichever server is asked, twice means that one check is over.
+        let asked = || match (secure.saw_nothing(), on_socket.saw_nothing()) {
+            (true, true) => http2.connections() > 1,
+            _ => true,
+        };
+        eventually("asked", asked);
+        eventually("asked again", asked);
+        assert_eq!(metric(&gateway, "portcullis_upstream_healthy"), 1.0, "{upstream}");
+    }
+    let arrived = http2.next();
+    assert_eq!(arrived.request.uri().to_string(), format!("http://{}/public/hello", http2.address));
+    assert!(!arrived.request.headers().contains_key("connection"));
+    // Of another authority: a request would be refused, and so the check is not good.
+    let other = format!("{checks}[upstream.app.tls]\nca = \"cert.pem\"\n");
+    let server = format!("https://localhost:{}", secure.address.port());
+    let gateway = Gateway::before(place, &toml(&other), &[server]);
+    eventually("found out", || metric(&gateway, "portcullis_upstream_healthy") == 0.0);
 }

@@ -35,7 +35,9 @@ pub(super) fn check(report: &mut Report, config: &Config, now: UnixTime) {
 }
 
 fn asks_the_system(upstream: &Upstream) -> bool {
-    upstream.tls.ca.is_none() && upstream.tls.pins.is_empty() && upstream.servers.iter().any(|server| server.address.tls())
+    upstream.tls.ca.is_none()
+        && upstream.tls.pins.is_empty()
+        && upstream.servers.iter().any(|server| server.address.tls())
 }
 
 /// A warning for each client certificate that ends soon.
