@@ -35,7 +35,7 @@ use crate::token::jwks;
 use crate::token::signing::{SigningKeys, SigningKeysError};
 use crate::token::verify::{IssuerPolicy, Verifier};
 use crate::token::{IssuerIndex, OWN_ISSUER};
-use crate::upstream::{Dialer, Names};
+use crate::upstream::{self, Dialer, Names, SharedUpstream};
 
 /// Threads for the store's callers, the admin listener and background work.
 const CONTROL_THREADS: usize = 2;
@@ -118,7 +118,12 @@ impl App {
         let (listening, admin) = sockets.addresses();
         let access = AccessWriter::start(&config.log).map_err(StartError::Thread)?;
 
-        let metrics = Arc::new(foundation.metrics(&config));
+        let workers = config.server.workers.get();
+        let upstreams = config.upstreams.iter().map(|upstream| Arc::new(SharedUpstream::new(upstream, workers)));
+        let upstreams = upstreams.collect::<Vec<_>>();
+        let mut metrics = foundation.metrics(&config);
+        upstream::add_gauges(&mut metrics, &upstreams);
+        let metrics = Arc::new(metrics);
         let Foundation { tls, dialers, names, signing, verifier, sessions, .. } = foundation;
         let (stop, stopping) = watch::channel(false);
         let (stop_admin, admin_stopping) = watch::channel(false);
@@ -129,6 +134,7 @@ impl App {
             verifier: verifier.clone(),
             revocations: sessions.revocations().clone(),
             sessions,
+            upstreams,
             dialers,
             metrics: metrics.clone(),
             control: control.handle().clone(),
@@ -319,6 +325,9 @@ fn background(gateway: &Gateway, signing: &Arc<SigningKeys>, stopping: &watch::R
         let mut stopping = stopping.clone();
         let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
         tasks.spawn(jwks::keep_fresh(index, issuer.clone(), gateway.verifier.clone(), stopped));
+    }
+    for ((upstream, shared), dialer) in gateway.config.upstreams.iter().zip(&gateway.upstreams).zip(&gateway.dialers) {
+        upstream::spawn_checks(upstream, shared, dialer, &mut tasks, stopping);
     }
     tasks
 }

@@ -130,6 +130,10 @@ reasons! {
         UpstreamBroken = 502 "upstream_broken";
         /// The upstream did not answer in time.
         UpstreamTimeout = 504 "upstream_timeout";
+        /// Checks found no server of the upstream well.
+        NoHealthyServer = 503 "no_healthy_server";
+        /// All connections to the upstream are in use, and so is the queue before them.
+        UpstreamOverloaded = 503 "upstream_overloaded";
         /// The client went away before the answer (never sent; for the log).
         ClientGone = 499 "client_gone";
         /// The form or JSON of an endpoint of ours is malformed.

@@ -9,6 +9,7 @@
 //! - `document` collects the faults; `consistency` finds those that show only between values;
 //! - `fault` is how they are shown, and `redact` how a configuration is.
 
+mod balancing;
 mod consistency;
 mod document;
 mod fault;
@@ -44,6 +45,7 @@ use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 use zeroize::Zeroizing;
 
+pub use self::balancing::{Balance, ConnectionLimit, Ejection, HashBy, Health, Retries, UpstreamServer};
 pub use self::fault::{Fault, Faults, Position, Source};
 pub use self::route::{
     Access, Action, Cors, Forward, HeaderRules, HostPattern, LimitBy, Mode, OnTokenExpiry, OriginPattern, RateLimit,

@@ -179,7 +179,7 @@ impl<'d> Table<'d> {
     }
 
     /// The table that `value` is; an empty one, and a fault, when it is something else.
-    fn of(value: Value<'d>, shape: &'static Shape, label: String) -> Self {
+    pub(super) fn of(value: Value<'d>, shape: &'static Shape, label: String) -> Self {
         static NOTHING: LazyLock<DeTable<'static>> = LazyLock::new(DeTable::new);
         let entries = value.entries();
         if entries.is_none() {
@@ -225,8 +225,11 @@ impl<'d> Table<'d> {
         if self.shape.keys.iter().any(|key| key.ends_with(&part_of_own)) {
             return suggestion(name, self.shape.keys.iter().copied());
         }
-        let homes =
-            shape::ALL.iter().filter(|home| home.keys.contains(&name)).map(|home| home.title).collect::<Vec<_>>();
+        // The tables of an upstream have keys with names of the most common kind: they mean something to it alone.
+        let inside = |shape: &Shape| shape.title.trim_matches('[').starts_with("upstream.NAME");
+        let homes = shape::ALL.iter().filter(|home| home.keys.contains(&name));
+        let homes = homes.filter(|home| inside(self.shape) || !inside(home) || std::ptr::eq(**home, &shape::UPSTREAM));
+        let homes = homes.map(|home| home.title).collect::<Vec<_>>();
         match homes.as_slice() {
             [] => {}
             [one] => return format!(", which belongs in {one}"),

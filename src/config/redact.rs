@@ -5,8 +5,9 @@ use serde_json::{Map, Value, json};
 use super::store::scheme;
 use super::units::{show_duration, show_size};
 use super::{
-    AccessLog, Admin, Auth, Certificate, Config, Cors, JwksSource, Limits, Listener, Log, LogFormat, Origin, Rate,
-    Redis, Server, Session, Store, Topology, TrustedIssuer, Upstream, UpstreamTls,
+    AccessLog, Admin, Auth, Balance, Certificate, Config, Cors, Ejection, Health, JwksSource, Limits, Listener, Log,
+    LogFormat, Origin, Rate, Redis, Server, Session, Store, Topology, TrustedIssuer, Upstream, UpstreamServer,
+    UpstreamTls,
 };
 
 impl Config {
@@ -198,17 +199,63 @@ fn trusted_issuer(issuer: &TrustedIssuer) -> Value {
 }
 
 fn upstream(upstream: &Upstream) -> Value {
+    let server = |server: &UpstreamServer| match server.weight {
+        1 => json!(server.address.to_string()),
+        weight => json!({ "url": server.address.to_string(), "weight": weight }),
+    };
+    let (balance, hash_by) = match &upstream.balance {
+        Balance::RoundRobin => ("round_robin", None),
+        Balance::LeastRequests => ("least_requests", None),
+        Balance::Hash(by) => ("hash", Some(by.to_string())),
+    };
+    let retries = upstream.retries;
     let mut json = object([
-        ("servers", strings(&upstream.servers)),
+        ("servers", upstream.servers.iter().map(server).collect()),
+        ("balance", json!(balance)),
         ("connect_timeout", json!(show_duration(upstream.connect_timeout))),
         ("response_timeout", json!(show_duration(upstream.response_timeout))),
         ("body_idle_timeout", json!(show_duration(upstream.body_idle_timeout))),
         ("keep_alive_timeout", json!(show_duration(upstream.keep_alive_timeout))),
         ("keep_alive_connections", json!(upstream.keep_alive_connections)),
         ("protocol", json!(upstream.protocol.to_string())),
+        ("max_connections", upstream.connections.max.map_or(json!("unlimited"), |max| json!(max))),
+        ("retries", if retries.count == 0 { json!("never") } else { json!(retries.count) }),
+        ("retry_budget", retries.budget.map_or(json!("unlimited"), |share| json!(share))),
+        ("ejection", upstream.ejection.as_ref().map_or(json!({ "failures": "never" }), ejection)),
     ]);
     put(&mut json, "resolver", upstream.resolver.map(|resolver| json!(resolver.to_string())));
     put(&mut json, "tls", upstream_tls(&upstream.tls));
+    put(&mut json, "hash_by", hash_by.map(|by| json!(by)));
+    if upstream.connections.max.is_some() {
+        put(&mut json, "queue", Some(json!(upstream.connections.queue)));
+        put(&mut json, "queue_timeout", Some(json!(show_duration(upstream.connections.timeout))));
+    }
+    put(&mut json, "health", upstream.health.as_ref().map(health));
+    Value::Object(json)
+}
+
+fn health(health: &Health) -> Value {
+    let mut json = object([
+        ("path", json!(health.path)),
+        ("interval", json!(show_duration(health.interval))),
+        ("timeout", json!(show_duration(health.timeout))),
+        ("healthy", json!(health.healthy)),
+        ("unhealthy", json!(health.unhealthy)),
+    ]);
+    put(&mut json, "status", (!health.status.is_empty()).then(|| json!(health.status)));
+    put(&mut json, "host", health.host.as_ref().and_then(|host| host.to_str().ok()).map(|host| json!(host)));
+    Value::Object(json)
+}
+
+fn ejection(ejection: &Ejection) -> Value {
+    let mut json = object([
+        ("failures", json!(ejection.failures)),
+        ("base", json!(show_duration(ejection.base))),
+        ("max", json!(show_duration(ejection.max))),
+        ("max_percent", json!(ejection.max_percent)),
+        ("slow_start", ejection.slow_start.map_or(json!("never"), |time| json!(show_duration(time)))),
+    ]);
+    put(&mut json, "statuses", (!ejection.statuses.is_empty()).then(|| json!(ejection.statuses)));
     Value::Object(json)
 }
 

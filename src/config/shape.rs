@@ -121,11 +121,32 @@ pub(super) static UPSTREAM: Shape = Shape {
         "protocol",
         "tls",
         "resolver",
+        "balance",
+        "hash_by",
+        "max_connections",
+        "queue",
+        "queue_timeout",
+        "retries",
+        "retry_budget",
+        "health",
+        "ejection",
     ],
 };
 
 pub(super) static UPSTREAM_TLS: Shape =
     Shape { title: "[upstream.NAME.tls]", keys: &["ca", "server_name", "certificate", "key", "pins"] };
+
+pub(super) static UPSTREAM_SERVERS: Shape = Shape { title: "[[upstream.NAME.servers]]", keys: &["url", "weight"] };
+
+pub(super) static HEALTH: Shape = Shape {
+    title: "[upstream.NAME.health]",
+    keys: &["path", "interval", "timeout", "healthy", "unhealthy", "status", "host"],
+};
+
+pub(super) static EJECTION: Shape = Shape {
+    title: "[upstream.NAME.ejection]",
+    keys: &["failures", "statuses", "base", "max", "max_percent", "slow_start"],
+};
 
 pub(super) static ROUTE: Shape = Shape {
     title: "[[route]]",
@@ -172,7 +193,7 @@ pub(super) static CORS: Shape = Shape { title: "[route.cors]", keys: CORS_KEYS }
 pub(super) static RATE_LIMIT: Shape = Shape { title: "[[route.rate_limit]]", keys: &["by", "rate", "burst"] };
 
 /// All tables, for telling where a misplaced key belongs.
-pub(super) static ALL: [&Shape; 21] = [
+pub(super) static ALL: [&Shape; 24] = [
     &ROOT,
     &SERVER,
     &LISTENER,
@@ -187,6 +208,9 @@ pub(super) static ALL: [&Shape; 21] = [
     &TRUSTED_ISSUER,
     &UPSTREAM,
     &UPSTREAM_TLS,
+    &UPSTREAM_SERVERS,
+    &HEALTH,
+    &EJECTION,
     &ROUTE,
     &AUTH_CORS,
     &RESPOND,

@@ -166,6 +166,10 @@ fn defaults_are_those_of_the_documentation() {
         "upstream": { "echo": {
             "servers": ["http://127.0.0.1:8080"], "connect_timeout": "5s", "response_timeout": "1m",
             "body_idle_timeout": "1m", "keep_alive_timeout": "55s", "keep_alive_connections": 128,
+            "balance": "round_robin", "max_connections": "unlimited", "retries": 2, "retry_budget": 0.2,
+            "ejection": {
+                "failures": 5, "base": "5s", "max": "1m", "max_percent": 50, "slow_start": "10s",
+            },
             "protocol": "http1",
         } },
         "route": [{

@@ -6,10 +6,11 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::balancing::{Balance, ConnectionLimit, Ejection, Health, Retries, UpstreamServer};
 use super::reader::{Table, Value};
 use super::server::{address, nonzero_usize};
 use super::upstream_tls::upstream_tls;
-use super::{ServerAddress, UpstreamTls, shape};
+use super::{ServerAddress, UpstreamTls, balancing, shape};
 
 const TICK: Duration = Duration::from_millis(1);
 
@@ -27,8 +28,10 @@ const DEFAULT_KEEP_ALIVE_CONNECTIONS: u64 = 128;
 pub struct Upstream {
     /// The name.
     pub name: Arc<str>,
-    /// `servers`: at least one, in turn.
-    pub servers: Vec<ServerAddress>,
+    /// `servers`: at least one.
+    pub servers: Vec<UpstreamServer>,
+    /// `balance` and `hash_by`
+    pub balance: Balance,
     /// `connect_timeout`, 5 s by default.
     pub connect_timeout: Duration,
     /// `response_timeout`: from the end of the request to the response header, 60 s by default.
@@ -39,6 +42,14 @@ pub struct Upstream {
     pub keep_alive_timeout: Duration,
     /// `keep_alive_connections`: unused connections kept for each server by each worker, 128 by default.
     pub keep_alive_connections: NonZeroUsize,
+    /// `max_connections` and the queue before it.
+    pub connections: ConnectionLimit,
+    /// `retries` and `retry_budget`
+    pub retries: Retries,
+    /// `[upstream.NAME.health]`; without it nobody asks.
+    pub health: Option<Health>,
+    /// `[upstream.NAME.ejection]`; `None` is `failures = "never"`.
+    pub ejection: Option<Ejection>,
     /// `protocol`, `"http1"` by default.
     pub protocol: Protocol,
     /// `[upstream.NAME.tls]`, for its `https` servers.
@@ -79,18 +90,10 @@ fn upstream(name: &str, table: &Table<'_>) -> Upstream {
     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
         table.fault("the name may have letters, digits, \"-\" and \"_\" only");
     }
-    const SERVERS: &str = "servers such as \"http://10.0.0.5:8080\"";
-    let servers = table.require("servers", &format!("an array of {SERVERS}"));
-    let servers = servers
-        .map(|value| {
-            value.each(value.some_items(SERVERS), |item| {
-                item.parsed("a server such as \"http://10.0.0.5:8080\"", ServerAddress::parse)
-            })
-        })
-        .unwrap_or_default();
+    let servers = balancing::servers(table, &format!("upstream {name:?}"));
     // A server at fault could be any: nothing is said to have no effect then.
     let sound = !servers.is_empty() && !table.document().faulty(&format!("{}.servers", table.path()));
-    let any = |what: fn(&ServerAddress) -> bool| sound.then(|| servers.iter().any(what));
+    let any = |what: fn(&ServerAddress) -> bool| sound.then(|| servers.iter().any(|server| what(&server.address)));
     let resolver = table.get("resolver");
     if let (Some(value), Some(false)) = (&resolver, any(ServerAddress::is_named)) {
         value.report_absent("has no effect: none of the servers has a name");
@@ -101,6 +104,7 @@ fn upstream(name: &str, table: &Table<'_>) -> Upstream {
     Upstream {
         name: name.into(),
         servers,
+        balance: balancing::balance(table),
         connect_timeout: duration("connect_timeout", DEFAULT_CONNECT_TIMEOUT),
         response_timeout: duration("response_timeout", DEFAULT_RESPONSE_TIMEOUT),
         body_idle_timeout: duration("body_idle_timeout", DEFAULT_BODY_IDLE_TIMEOUT),
@@ -111,6 +115,10 @@ fn upstream(name: &str, table: &Table<'_>) -> Upstream {
             .or(Some(DEFAULT_KEEP_ALIVE_CONNECTIONS))
             .and_then(nonzero_usize)
             .unwrap_or(NonZeroUsize::MIN),
+        connections: balancing::connection_limit(table),
+        retries: balancing::retries(table),
+        health: balancing::health(table),
+        ejection: balancing::ejection(table),
         protocol: protocol.unwrap_or(Protocol::Http1),
         tls,
         resolver: resolver.and_then(|value| address(&value, "10.0.0.2:53")),

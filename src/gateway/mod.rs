@@ -1,5 +1,6 @@
 //! A request, end to end: [`Worker::handle`] is the picture of the whole in one function.
 
+mod affinity;
 pub(crate) mod authenticate;
 mod cors;
 mod grpc;
@@ -48,7 +49,7 @@ use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::token::cache::{TokenCache, Verified};
 use crate::token::verify::Verifier;
 use crate::tunnel::{Ends, Tunnel};
-use crate::upstream::{Answer, Dialer, Upstream, UpstreamError};
+use crate::upstream::{Answer, Dialer, SharedUpstream, Upstream, UpstreamError};
 
 /// When the store is asked again about a session that it could not tell of.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -68,6 +69,8 @@ pub struct Gateway {
     pub sessions: Arc<Sessions>,
     /// The public endpoints.
     pub auth_api: AuthApi,
+    /// What workers know together of each of the configuration's upstreams.
+    pub upstreams: Vec<Arc<SharedUpstream>>,
     /// How the servers of each upstream are connected to, in the order of the configuration.
     pub dialers: Vec<Arc<Dialer>>,
     /// What all workers count.
@@ -170,9 +173,12 @@ impl Worker {
         let upstreams = config
             .upstreams
             .iter()
+            .zip(&gateway.upstreams)
             .zip(&gateway.dialers)
             .enumerate()
-            .map(|(index, (upstream, dialer))| Upstream::new(upstream, dialer, index, metrics.clone()))
+            .map(|(index, ((upstream, shared), dialer))| {
+                Upstream::new(upstream, shared.clone(), dialer, index, metrics.clone())
+            })
             .collect();
         let cache_bytes = config.limits.token_cache_bytes.get() / config.server.workers.get();
         Self {
@@ -316,13 +322,14 @@ impl Worker {
         let hints = route.early_hints && parts.version == Version::HTTP_11;
         let (mut request, progress) = self.to_request(parts, body, host, framing, route, is_grpc)?;
         let upstream = self.upstreams.get(forward.upstream).ok_or(Reason::UpstreamUnreachable)?;
+        let key = upstream.hash_by().and_then(|by| affinity::key(by, request.headers(), entry));
         let sent = Sent { route, forward, progress, live, upgrade, is_safe, is_grpc, start: Instant::now() };
         let answer = if hints {
             peer.interim.pass(&mut request, headers::to_client);
-            let send = upstream.send(request, sent.progress.as_deref(), response_timeout);
+            let send = upstream.send(request, sent.progress.as_deref(), response_timeout, key);
             Box::pin(peer.interim.during(send)).await
         } else {
-            upstream.send(request, sent.progress.as_deref(), response_timeout).await
+            upstream.send(request, sent.progress.as_deref(), response_timeout, key).await
         };
         self.conclude(answer, sent, entry)
     }
@@ -462,13 +469,20 @@ impl Worker {
                 if let Some(fault) = progress.and_then(|progress| progress.fault.get()) {
                     return Err(fault.into());
                 }
-                tracing::warn!(route = %route.name, error = %chain(&error), duration_ms = millis(took), "upstream failed");
-                return Err(match error {
+                let reason = match error {
+                    UpstreamError::NoHealthyServer => Reason::NoHealthyServer,
+                    UpstreamError::Overloaded => Reason::UpstreamOverloaded,
                     UpstreamError::Unreachable { .. } => Reason::UpstreamUnreachable,
                     UpstreamError::Broken { .. } => Reason::UpstreamBroken,
                     UpstreamError::Timeout { .. } => Reason::UpstreamTimeout,
+                };
+                // The other two are told of where they begin, and a line for each request would be load where there is too
+                // much already.
+                if !matches!(error, UpstreamError::NoHealthyServer | UpstreamError::Overloaded) {
+                    let (route, error) = (&route.name, chain(&error));
+                    tracing::warn!(%route, %error, duration_ms = millis(took), "upstream failed");
                 }
-                .into());
+                return Err(reason.into());
             }
         };
         self.metrics.upstream_duration[forward.upstream].observe(took);

@@ -1,8 +1,8 @@
 //! One of several addresses: tried in turn, the next before the last has failed (RFC 8305 in spirit).
 
-use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -11,26 +11,25 @@ use tokio::task::JoinSet;
 /// How long an address is alone before the next is tried beside it (RFC 8305 §5).
 const NEXT_AFTER: Duration = Duration::from_millis(250);
 
-/// What a worker remembers of a name's addresses: whose turn it is, and the family that works.
+/// What a worker, or a check, remembers of a name's addresses: whose turn it is, and the family that works.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    turn: Cell<usize>,
-    ipv4_first: Cell<bool>,
+    turn: AtomicUsize,
+    ipv4_first: AtomicBool,
 }
 
 impl Order {
     /// All of `addresses` in the order to try them: each is the first in its turn, and the families alternate, so that
     /// one that is not connected at all is left after one attempt (RFC 8305 §4).
     pub(super) fn of(&self, addresses: &[IpAddr]) -> Vec<IpAddr> {
-        let turn = self.turn.get();
-        self.turn.set(turn.wrapping_add(1));
+        let turn = self.turn.fetch_add(1, Relaxed);
         let rotated = |ipv4: bool| {
             let mut family = addresses.iter().copied().filter(|it| it.is_ipv4() == ipv4).collect::<Vec<_>>();
             let start = turn.checked_rem(family.len()).unwrap_or(0);
             family.rotate_left(start);
             family
         };
-        let ipv4_first = self.ipv4_first.get();
+        let ipv4_first = self.ipv4_first.load(Relaxed);
         let (first, second) = (rotated(ipv4_first), rotated(!ipv4_first));
         let longest = first.len().max(second.len());
         (0..longest).flat_map(|at| [first.get(at), second.get(at)]).flatten().copied().collect()
@@ -38,7 +37,7 @@ impl Order {
 
     /// An address was connected to: its family comes first from now on.
     pub(super) fn succeeded(&self, address: IpAddr) {
-        self.ipv4_first.set(address.is_ipv4());
+        self.ipv4_first.store(address.is_ipv4(), Relaxed);
     }
 }
 
@@ -56,7 +55,7 @@ pub(super) async fn connect(addresses: Vec<IpAddr>, port: u16) -> io::Result<(Tc
     loop {
         let more = match left.next() {
             Some(address) => {
-                attempts.spawn_local(attempt(address, port));
+                attempts.spawn(attempt(address, port));
                 true
             }
             None => false,

@@ -11,11 +11,13 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::task::AbortHandle;
 
 use super::attempts::Order;
 use super::dialer::{Dialed, Dialer};
 use super::http2::{Place, Shared};
 use super::names::Named;
+use super::slots::Slot;
 use crate::body::RequestBody;
 use crate::config::{Protocol, ServerAddress};
 
@@ -46,19 +48,24 @@ impl Server {
     }
 
     /// Opens a connection, with TLS and the preface of HTTP/2 within one deadline; with HTTP/2, or gives a place on one
-    /// that was opened meanwhile.
-    pub(super) async fn connect(&self, limit: Duration, keep_alive: Duration) -> io::Result<Connection> {
-        match tokio::time::timeout(limit, self.open(keep_alive)).await {
+    /// that was opened meanwhile. `slot` is the room of a new connection: it is given back when that is closed.
+    pub(super) async fn connect(
+        &self,
+        limit: Duration,
+        keep_alive: Duration,
+        slot: &Rc<Slot>,
+    ) -> io::Result<Connection> {
+        match tokio::time::timeout(limit, self.open(keep_alive, slot)).await {
             Ok(connected) => connected,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "connect timed out")),
         }
     }
 
-    async fn open(&self, keep_alive: Duration) -> io::Result<Connection> {
+    async fn open(&self, keep_alive: Duration, slot: &Rc<Slot>) -> io::Result<Connection> {
         let dial = async || self.dialer.dial(self.index, &self.order).await;
         let kind = match &self.shared {
-            None => Kind::Own(Own::start(dial().await?).await?),
-            Some(shared) => Kind::Shared(shared.place(keep_alive, dial, self.dialer.tls(self.index)).await?),
+            None => Kind::Own(Own::start(dial().await?, slot.clone()).await?),
+            Some(shared) => Kind::Shared(shared.place(keep_alive, dial, self.dialer.tls(self.index), slot).await?),
         };
         Ok(Connection::new(kind, self.name.clone()))
     }
@@ -67,6 +74,13 @@ impl Server {
     pub(super) fn close_unused(&self, keep_alive: Duration) {
         if let Some(shared) = &self.shared {
             shared.close_unused(keep_alive);
+        }
+    }
+
+    /// Lets one shared connection take no request any more, so that its room becomes free.
+    pub(super) fn retire_shared(&self, keep_alive: Duration) {
+        if let Some(shared) = &self.shared {
+            shared.retire_one(keep_alive);
         }
     }
 }
@@ -91,10 +105,23 @@ struct Own {
     sender: SendRequest<RequestBody>,
     named: Option<Named>,
     uses: u32,
+    /// A request is on it.
+    in_use: bool,
+    driver: AbortHandle,
+}
+
+/// One that is given up with a request on it is closed at once: its driver would go on sending what is left of the
+/// request's body, and for ever when the server does not take it.
+impl Drop for Own {
+    fn drop(&mut self) {
+        if self.in_use {
+            self.driver.abort();
+        }
+    }
 }
 
 impl Own {
-    async fn start(dialed: Dialed) -> io::Result<Self> {
+    async fn start(dialed: Dialed, slot: Rc<Slot>) -> io::Result<Self> {
         // One buffer instead of pieces: a request is mostly small.
         let (sender, driver) = http1::Builder::new()
             .writev(false)
@@ -104,11 +131,13 @@ impl Own {
             .map_err(io::Error::other)?;
         // A response of 101 gives the connection away to whoever asked for the upgrade.
         let driver = driver.with_upgrades();
-        tokio::task::spawn_local(async move {
+        let driver = tokio::task::spawn_local(async move {
             // Whoever waits for a response on it gets the error; after that nobody is concerned.
             drop(driver.await);
+            drop(slot);
         });
-        Ok(Self { sender, named: dialed.named, uses: 0 })
+        let driver = driver.abort_handle();
+        Ok(Self { sender, named: dialed.named, uses: 0, in_use: false, driver })
     }
 }
 
@@ -134,10 +163,20 @@ impl Connection {
         }
     }
 
-    pub(super) fn count_use(&mut self) {
+    /// A request takes it.
+    pub(super) fn take(&mut self) {
         if let Kind::Own(own) = &mut self.kind {
             own.uses = own.uses.saturating_add(1);
+            own.in_use = true;
         }
+    }
+
+    /// Its request was answered to the end.
+    pub(super) fn release(&mut self) {
+        if let Kind::Own(own) = &mut self.kind {
+            own.in_use = false;
+        }
+        self.unused_since = Instant::now();
     }
 
     pub(super) fn send(
@@ -157,7 +196,7 @@ impl Connection {
     }
 
     /// The answer did not come in time: no other request is to wait here.
-    pub(super) fn give_up(self) {
+    pub(super) fn give_up(&self) {
         if let Kind::Shared(place) = &self.kind {
             place.retire();
         }

@@ -65,12 +65,12 @@ impl Dialer {
         system: &SystemAuthorities,
         now: UnixTime,
     ) -> Result<Self, TlsError> {
-        let tls = match upstream.servers.iter().any(ServerAddress::tls) {
+        let tls = match upstream.servers.iter().any(|server| server.address.tls()) {
             true => Some(tls::client_config(&upstream.tls, upstream.protocol, system, now)?),
             false => None,
         };
-        let target = |address: &ServerAddress| {
-            let (tls, place) = match address {
+        let target = |server: &config::UpstreamServer| {
+            let (tls, place) = match &server.address {
                 ServerAddress::Unix(path) => (None, Place::Unix(path.clone())),
                 ServerAddress::Tcp { tls: with_tls, host, port } => {
                     let place = match host.parse::<IpAddr>() {

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use super::dialer::Dialed;
 use super::names::Named;
+use super::slots::Slot;
 use super::stream::Stream;
 use crate::body::RequestBody;
 
@@ -71,6 +72,7 @@ impl Shared {
         keep_alive: Duration,
         dial: impl AsyncFn() -> io::Result<Dialed>,
         tls: bool,
+        slot: &Rc<Slot>,
     ) -> io::Result<Place> {
         loop {
             if let Some(place) = self.take(keep_alive) {
@@ -79,12 +81,20 @@ impl Shared {
             if !self.opening.replace(true) {
                 // Also when it fails, or nobody waits for it any more: the next in the queue tries then.
                 let _done = Opening(self);
-                let connection = Rc::new(Multiplexed::start(dial().await?, tls).await?);
+                let connection = Rc::new(Multiplexed::start(dial().await?, tls, slot.clone()).await?);
                 self.open.borrow_mut().push(connection.clone());
                 return Ok(Place::on(&connection));
             }
             self.opened.notified().await;
         }
+    }
+
+    /// Lets the first connection take no request any more; it is closed when those on it are done.
+    pub(super) fn retire_one(&self, keep_alive: Duration) {
+        if let Some(first) = self.open.borrow().first() {
+            first.retired.set(true);
+        }
+        self.close_unused(keep_alive);
     }
 
     /// Closes connections that were unused for too long or can take no request any more.
@@ -120,7 +130,7 @@ struct Multiplexed {
 impl Multiplexed {
     /// Says the preface and waits for the server's: before its SETTINGS nobody knows how many requests it takes, or
     /// whether it speaks HTTP/2 at all.
-    async fn start(dialed: Dialed, tls: bool) -> io::Result<Self> {
+    async fn start(dialed: Dialed, tls: bool, slot: Rc<Slot>) -> io::Result<Self> {
         let greeting = Rc::new(Greeting::default());
         let stream = Heard { stream: dialed.stream, greeting: greeting.clone() };
         let (sender, driver) = http2::Builder::new(LocalExecutor)
@@ -137,7 +147,7 @@ impl Multiplexed {
             .await
             .map_err(io::Error::other)?;
         let driver = Rc::new(RefCell::new(Some(driver)));
-        tokio::task::spawn_local(drive(driver.clone(), greeting.clone()));
+        tokio::task::spawn_local(drive(driver.clone(), greeting.clone(), slot));
         let connection = Self {
             sender: RefCell::new(sender),
             driver,
@@ -255,7 +265,7 @@ pub(super) fn is_unprocessed(error: &hyper::Error) -> bool {
 }
 
 /// Drives a connection to its end.
-async fn drive(driver: Rc<RefCell<Option<Driver>>>, greeting: Rc<Greeting>) {
+async fn drive(driver: Rc<RefCell<Option<Driver>>>, greeting: Rc<Greeting>, slot: Rc<Slot>) {
     std::future::poll_fn(|cx| match driver.borrow_mut().as_mut() {
         // Whoever waits for a response on it gets the error; after that nobody is concerned.
         Some(connection) => Pin::new(connection).poll(cx).map(drop),
@@ -264,6 +274,8 @@ async fn drive(driver: Rc<RefCell<Option<Driver>>>, greeting: Rc<Greeting>) {
     .await;
     driver.borrow_mut().take();
     greeting.heard.notify_one();
+    // Its room at the server is free as soon as it is closed.
+    drop(slot);
 }
 
 /// What is waited for until the server's preface is there.

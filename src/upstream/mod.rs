@@ -1,15 +1,28 @@
 //! Upstreams: their servers, connections kept for reuse, and what can go wrong between us and them.
 //!
-//! Each worker has its own connections, so that none is shared between threads. A request goes to one server at a time;
-//! it is sent again only when nothing of it can have been acted on.
+//! Each worker has its own connections, so that none is shared between threads; what all know together is in `shared`.
+//! A request goes to one server at a time; it is sent again only when nothing of it can have been acted on.
+//!
+//! - `balance` chooses the server, among those that `health` and `ejection` leave in service;
+//! - `slots` says whether there is room for one more connection to it;
+//! - `open` finds a connection by both, and `pool` keeps it for the next request;
+//! - `connection` makes it, with `dialer`, `names`, `attempts`, `tls` and `stream`; `http2` lets requests share it;
+//! - `budget` bounds what is sent again.
 
 mod attempts;
+mod balance;
+mod budget;
 mod connection;
 mod dialer;
+mod ejection;
+mod health;
 mod http2;
 mod lookup;
 mod names;
+mod open;
 mod pool;
+mod shared;
+mod slots;
 mod stream;
 mod tls;
 
@@ -20,15 +33,16 @@ use std::time::{Duration, Instant};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
+pub use self::balance::key_of;
 pub use self::dialer::Dialer;
+pub use self::health::spawn_checks;
 pub use self::names::Names;
+use self::open::Plan;
 pub use self::pool::{Lease, UpstreamPool};
+pub use self::shared::{SharedUpstream, add_gauges};
 use crate::body::{RequestBody, RequestProgress};
 use crate::config;
 use crate::telemetry::metrics::WorkerMetrics;
-
-/// How often a request that an HTTP/2 server refused to look at is sent again.
-const MOST_REFUSALS: u32 = 2;
 
 /// Why an upstream gave no response.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +56,12 @@ pub enum UpstreamError {
         #[source]
         cause: std::io::Error,
     },
+    /// Checks found none of its servers well.
+    #[error("no server is healthy")]
+    NoHealthyServer,
+    /// All its connections are in use, and too many requests wait for one already, or this one did for too long.
+    #[error("no connection became free")]
+    Overloaded,
     /// It closed the connection or answered something that is not HTTP.
     #[error("{server} broke its response off")]
     Broken {
@@ -74,14 +94,31 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Upstream {
     pool: Rc<UpstreamPool>,
-    metrics: Arc<WorkerMetrics>,
-    index: usize,
+    hash_by: Option<config::HashBy>,
 }
 
 impl Upstream {
-    /// The worker's view of `upstreams[index]`.
-    pub fn new(config: &config::Upstream, dialer: &Arc<Dialer>, index: usize, metrics: Arc<WorkerMetrics>) -> Self {
-        Self { pool: Rc::new(UpstreamPool::new(config, dialer)), metrics, index }
+    /// The worker's view of `upstreams[index]`, of which it shares `shared` with the others. To be called on the worker's
+    /// runtime.
+    pub fn new(
+        config: &config::Upstream,
+        shared: Arc<SharedUpstream>,
+        dialer: &Arc<Dialer>,
+        index: usize,
+        metrics: Arc<WorkerMetrics>,
+    ) -> Self {
+        let pool = Rc::new(UpstreamPool::new(config, shared, dialer, index, metrics));
+        pool.watch_queue();
+        let hash_by = match &config.balance {
+            config::Balance::Hash(by) => Some(by.clone()),
+            config::Balance::RoundRobin | config::Balance::LeastRequests => None,
+        };
+        Self { pool, hash_by }
+    }
+
+    /// What a request's key is made of, when its server is chosen by one.
+    pub fn hash_by(&self) -> Option<&config::HashBy> {
+        self.hash_by.as_ref()
     }
 
     /// How long the pieces of a response body may be apart.
@@ -94,12 +131,14 @@ impl Upstream {
         self.pool.close_unused(Instant::now());
     }
 
-    /// Sends a request and waits for the header of its response.
+    /// Sends a request and waits for the header of its response. `key` is of [`key_of`], when the server is chosen by it.
     ///
-    /// A server that cannot be connected to is skipped for the next one. A request on a kept connection that turned out
-    /// closed is sent again on another: always when hyper gives it back unsent, and for `GET`, `HEAD` and `OPTIONS`
-    /// without a body (safe methods, RFC 9110 §9.2.1) also when the connection closed before any byte of a response. So
-    /// is any request without a body that an HTTP/2 server says it has not looked at.
+    /// A server that cannot be connected to is passed over for the next one: up to `retries` times, each server once. A
+    /// request on a kept connection that turned out closed is sent again over a new one: always when hyper gives it back
+    /// unsent, and for idempotent methods (RFC 9110 §9.2.2) without a body also when the connection closed before any byte
+    /// of a response; the latter as `retries` and the budget allow. So is any request without a body that an HTTP/2 server
+    /// says it has not looked at. Nothing else is sent again that was sent over a new
+    /// connection: a request that takes a server down shall not take down the next.
     ///
     /// # Errors
     /// [`UpstreamError`]; when `progress` has a fault, it is the client's and not the upstream's.
@@ -108,55 +147,79 @@ impl Upstream {
         mut request: Request<RequestBody>,
         progress: Option<&RequestProgress>,
         response_timeout: Duration,
+        key: Option<u64>,
     ) -> Result<Answer, UpstreamError> {
-        let replayable =
-            progress.is_none() && matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        let mut refusals = 0;
+        let (pool, shared) = (&self.pool, &self.pool.shared);
+        let replayable = progress.is_none() && is_idempotent(request.method());
+        let mut plan = Plan::new(pool, key, !replayable);
         loop {
-            let turn = self.pool.turn();
-            let mut connection = match self.pool.take_kept(turn).await {
+            let mut lease = match pool.kept(&mut plan).await {
                 Some(kept) => kept,
-                None => {
-                    self.metrics.upstream_opened[self.index].add(1);
-                    // Boxed: rare, and large with its name look-up.
-                    Box::pin(self.pool.connect(turn)).await?
-                }
+                // Boxed: rare, and large with its name look-up.
+                None => Box::pin(pool.open(&mut plan)).await?,
             };
-            let again_if_unprocessed = progress.is_none() && connection.is_shared() && refusals < MOST_REFUSALS;
-            let again_if_closed = replayable && connection.is_reused();
-            let copy = (again_if_unprocessed || again_if_closed).then(|| Box::new(head_of(&request)));
-            let server = connection.server();
+            let at = lease.server();
+            let connection = lease.connection();
+            let (server, reused, is_shared) = (connection.server(), connection.is_reused(), connection.is_shared());
+            let again_if_closed = replayable && reused;
+            let again_if_unprocessed = is_shared && progress.is_none();
+            let copy = (again_if_closed || again_if_unprocessed).then(|| Box::new(head_of(&request)));
             let sent = within(response_timeout, progress, connection.send(request)).await;
+            let by_client = || progress.is_some_and(|progress| progress.fault.get().is_some());
             let Some(result) = sent else {
                 connection.give_up();
+                if !by_client() {
+                    shared.failed(at);
+                }
                 return Err(UpstreamError::Timeout { server });
             };
             let mut error = match result {
                 Ok(response) => {
-                    let lease = Lease::new(self.pool.clone(), connection);
+                    shared.answered(at, response.status());
                     return Ok(Answer { response, lease, server });
                 }
                 Err(error) => error,
             };
             let unsent = error.take_message();
             let cause = error.into_error();
-            let again = match unsent {
-                Some(request) if connection.is_reused() => Some(request),
-                None if again_if_unprocessed && http2::is_unprocessed(&cause) => {
-                    refusals += 1;
-                    copy.map(|copy| *copy)
+            request = match (unsent, copy) {
+                // Nothing of it went out, and that a kept connection was closed is no news of the server.
+                (Some(request), _) if reused && !is_shared => {
+                    plan.again(lease);
+                    request
                 }
-                None if again_if_closed && closed_before_answer(&cause) => copy.map(|copy| *copy),
-                _ => None,
+                (Some(request), _) if plan.take_attempt() => {
+                    if !reused {
+                        shared.failed(at);
+                    }
+                    request
+                }
+                (None, Some(copy))
+                    if (again_if_unprocessed && http2::is_unprocessed(&cause))
+                        || (again_if_closed && closed_before_answer(&cause)) =>
+                {
+                    if !(plan.take_attempt() && shared.may_send_again()) {
+                        return Err(UpstreamError::Broken { server, cause });
+                    }
+                    plan.again(lease);
+                    *copy
+                }
+                _ => {
+                    if !by_client() {
+                        shared.failed(at);
+                    }
+                    return Err(UpstreamError::Broken { server, cause });
+                }
             };
-            match again {
-                Some(again) => request = again,
-                None => return Err(UpstreamError::Broken { server, cause }),
-            }
-            // Each turn uses up a kept connection or one of few refusals, and a new one is not retried: the loop ends.
-            self.metrics.upstream_retried[self.index].add(1);
+            // A kept connection is followed by a new one, and that by attempts that are counted: the loop ends.
+            pool.metrics.upstream_retried[pool.index].add(1);
         }
     }
+}
+
+/// Whether sending a request twice does no more than sending it once (RFC 9110 §9.2.2). `TRACE` is never forwarded.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
 /// The connection ended before a byte of a response.

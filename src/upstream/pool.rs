@@ -1,147 +1,275 @@
 //! Connections of one worker to one upstream, kept for the next request.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::UpstreamError;
+use super::balance::Balancer;
 use super::connection::{Connection, Server};
 use super::dialer::Dialer;
+use super::shared::SharedUpstream;
+use super::slots::{Claim, Slot};
 use crate::config;
+use crate::telemetry::metrics::WorkerMetrics;
 
-/// How long a server that could not be connected to is passed over, while there is another.
-const SKIP_UNREACHABLE: Duration = Duration::from_secs(1);
+/// A request that must not be sent twice goes over a kept connection only when it was used less than this ago.
+///
+/// The server may close a kept connection just as the request is on its way, and nobody can tell whether it was acted on.
+/// Servers wait for whole seconds before they do (Apache and nginx 1 s at the least that is usual): within half of one it
+/// happens only when the server stops.
+const SURE_FOR: Duration = Duration::from_millis(500);
+
+/// When a kept connection was used less than this ago, it is not asked for news from the kernel first: under load each
+/// request would pay for that.
+const JUST_USED: Duration = Duration::from_millis(1);
 
 /// The servers of an upstream and the connections kept to them.
 #[derive(Debug)]
 pub struct UpstreamPool {
-    servers: Vec<Slot>,
-    next: Cell<usize>,
-    connect_timeout: Duration,
+    pub(super) shared: Arc<SharedUpstream>,
+    /// The worker's number among those that use the upstream.
+    pub(super) seat: usize,
+    pub(super) servers: Vec<ServerPool>,
+    pub(super) balancer: Balancer,
+    /// Connections that became free and belong to requests that wait: the place in the queue, the server, and it.
+    handed: RefCell<Vec<(u64, usize, Idle)>>,
+    pub(super) metrics: Arc<WorkerMetrics>,
+    pub(super) index: usize,
+    pub(super) connect_timeout: Duration,
+    pub(super) queue_timeout: Duration,
+    pub(super) retries: u32,
+    /// Requests with a key go to its server only.
+    pub(super) is_sticky: bool,
     pub(super) body_idle_timeout: Duration,
-    keep_alive_timeout: Duration,
+    pub(super) keep_alive_timeout: Duration,
     keep_alive_connections: usize,
 }
 
 #[derive(Debug)]
-struct Slot {
-    server: Server,
+pub(super) struct ServerPool {
+    pub(super) server: Server,
     /// The one used last is at the end: it is used next, and the others may grow old.
-    kept: RefCell<Vec<Connection>>,
-    skip_until: Cell<Option<Instant>>,
+    kept: RefCell<Vec<Idle>>,
+}
+
+/// A connection without a request.
+#[derive(Debug)]
+pub(super) struct Idle {
+    pub(super) connection: Connection,
+    /// Its room at the server. The task that drives the connection holds it too: it is given back when both are done.
+    /// `None` for a place on a shared connection, which has room of its own.
+    pub(super) slot: Option<Rc<Slot>>,
 }
 
 impl UpstreamPool {
-    pub(super) fn new(config: &config::Upstream, dialer: &Arc<Dialer>) -> Self {
-        let slot = |(index, address)| Slot {
-            server: Server::new(address, dialer, index),
+    pub(super) fn new(
+        config: &config::Upstream,
+        shared: Arc<SharedUpstream>,
+        dialer: &Arc<Dialer>,
+        index: usize,
+        metrics: Arc<WorkerMetrics>,
+    ) -> Self {
+        let server = |(at, server): (usize, &config::UpstreamServer)| ServerPool {
+            server: Server::new(&server.address, dialer, at),
             kept: RefCell::default(),
-            skip_until: Cell::new(None),
         };
+        let seat = shared.take_seat();
         Self {
-            servers: config.servers.iter().enumerate().map(slot).collect(),
-            next: Cell::new(0),
+            servers: config.servers.iter().enumerate().map(server).collect(),
+            balancer: Balancer::new(config, seat),
+            handed: RefCell::default(),
+            metrics,
+            index,
             connect_timeout: config.connect_timeout,
+            queue_timeout: config.connections.timeout,
+            retries: config.retries.count,
+            is_sticky: matches!(config.balance, config::Balance::Hash(_)),
             body_idle_timeout: config.body_idle_timeout,
             keep_alive_timeout: config.keep_alive_timeout,
             keep_alive_connections: config.keep_alive_connections.get(),
+            shared,
+            seat,
         }
     }
 
-    /// The servers in the order to try them: round robin, those lately unreachable at the end.
-    fn order(&self, from: usize) -> impl Iterator<Item = &Slot> {
-        let now = Instant::now();
-        let turn = move |skipped: bool| {
-            let (before, after) = self.servers.split_at(from);
-            let skip = move |slot: &Slot| slot.skip_until.get().is_some_and(|until| now < until);
-            after.iter().chain(before).filter(move |slot| skip(slot) == skipped)
-        };
-        turn(false).chain(turn(true))
-    }
-
-    /// Whose turn it is.
-    pub(super) fn turn(&self) -> usize {
-        let at = self.next.get();
-        self.next.set(if at + 1 >= self.servers.len() { 0 } else { at + 1 });
-        at
-    }
-
-    /// A kept connection of the server whose turn it is, ready for a request.
-    pub(super) async fn take_kept(&self, turn: usize) -> Option<Connection> {
-        let slot = match self.servers.as_slice() {
-            [only] => only,
-            _ => self.order(turn).next()?,
-        };
-        if let Some(shared) = slot.server.take_shared(self.keep_alive_timeout) {
-            return Some(shared);
+    /// A kept connection of `server`, ready for a request; for one that must not be sent twice when `careful`.
+    pub(super) async fn take_kept(self: &Rc<Self>, server: usize, careful: bool) -> Option<Lease> {
+        if let Some(connection) = self.servers[server].server.take_shared(self.keep_alive_timeout) {
+            return Some(Lease::new(self, server, Idle { connection, slot: None }));
         }
-        let mut yielded = false;
         loop {
-            let mut connection = slot.kept.borrow_mut().pop()?;
-            match connection.readiness().await {
-                Some(true) if connection.unused_since.elapsed() < self.keep_alive_timeout => {
-                    connection.count_use();
-                    return Some(connection);
+            let now = Instant::now();
+            let mut idle = {
+                let mut kept = self.servers[server].kept.borrow_mut();
+                let unused_for = now.saturating_duration_since(kept.last()?.connection.unused_since);
+                // Those below it are older still. They are good for other requests.
+                if careful && unused_for >= SURE_FOR {
+                    return None;
                 }
-                // Its driver has not yet seen the end of the last response: let it run once.
-                Some(false) if !yielded => {
-                    yielded = true;
-                    slot.kept.borrow_mut().push(connection);
-                    tokio::task::yield_now().await;
-                }
-                // Busy, closed or too old.
-                _ => drop(connection),
+                kept.pop()?
+            };
+            self.shared.slots.idle_taken(server);
+            let unused_for = now.saturating_duration_since(idle.connection.unused_since);
+            if unused_for < self.keep_alive_timeout && idle.is_ready(careful && unused_for >= JUST_USED).await {
+                return Some(Lease::new(self, server, idle));
             }
+            // Busy, closed or too old.
         }
     }
 
-    /// A new connection: to the server whose turn it is, else to the next that can be connected to.
-    pub(super) async fn connect(&self, turn: usize) -> Result<Connection, UpstreamError> {
-        let mut last = None;
-        for slot in self.order(turn).collect::<Vec<_>>() {
-            match slot.server.connect(self.connect_timeout, self.keep_alive_timeout).await {
-                Ok(mut connection) => {
-                    slot.skip_until.set(None);
-                    connection.count_use();
-                    return Ok(connection);
-                }
-                Err(cause) => {
-                    slot.skip_until.set(Some(Instant::now() + SKIP_UNREACHABLE));
-                    // Told by whoever handles it; passed over here, it is nobody's fault yet.
-                    tracing::debug!(server = %slot.server.name, error = %cause, "cannot connect to upstream server");
-                    last = Some(UpstreamError::Unreachable { server: slot.server.name.clone(), cause });
-                }
-            }
+    /// Room of the connection to `server` that was unused the longest, which is closed for it.
+    pub(super) fn take_room(&self, server: usize) -> Option<Rc<Slot>> {
+        let mut kept = self.servers[server].kept.borrow_mut();
+        if kept.is_empty() {
+            return None;
         }
-        Err(last.unwrap_or_else(|| UpstreamError::Unreachable {
-            server: "-".into(),
-            cause: std::io::Error::other("the upstream has no servers"),
-        }))
+        let oldest = kept.remove(0);
+        self.shared.slots.idle_taken(server);
+        oldest.slot
     }
 
-    fn keep(&self, mut connection: Connection) {
-        if connection.is_shared() || connection.is_closed() {
+    /// The connection that was kept for the place `id` of the queue.
+    pub(super) fn take_handed(&self, id: u64) -> Option<(usize, Idle)> {
+        let mut handed = self.handed.borrow_mut();
+        let at = handed.iter().position(|(place, ..)| *place == id)?;
+        let (_, server, idle) = handed.swap_remove(at);
+        Some((server, idle))
+    }
+
+    /// Keeps a connection, or gives it to whoever waits for one.
+    pub(super) fn keep(&self, server: usize, mut idle: Idle) {
+        if idle.connection.is_shared() {
+            drop(idle);
+            return self.offer_shared(server);
+        }
+        if idle.connection.is_closed() {
             return;
         }
-        let server = connection.server();
-        if let Some(slot) = self.servers.iter().find(|slot| Rc::ptr_eq(&slot.server.name, &server)) {
-            let mut kept = slot.kept.borrow_mut();
-            if kept.len() < self.keep_alive_connections {
-                connection.unused_since = Instant::now();
-                kept.push(connection);
+        idle.connection.release();
+        match self.shared.slots.claim(server, self.seat) {
+            Claim::Own(id) => self.handed.borrow_mut().push((id, server, idle)),
+            Claim::Elsewhere => {}
+            Claim::Nobody => {
+                let mut kept = self.servers[server].kept.borrow_mut();
+                if kept.len() >= self.keep_alive_connections {
+                    return;
+                }
+                kept.push(idle);
+                drop(kept);
+                self.shared.slots.idle_added(server);
+                // Somebody of another worker may have come in between, and not have seen this connection.
+                if self.shared.slots.waiting() > 0 {
+                    self.release_idle();
+                }
             }
         }
+    }
+
+    /// Gives places on shared connections to those that wait for one.
+    pub(super) fn offer_shared(&self, server: usize) {
+        let (pool, slots) = (&self.servers[server].server, &self.shared.slots);
+        while slots.waiting() > 0 {
+            let Some(connection) = pool.take_shared(self.keep_alive_timeout) else { return };
+            match slots.claim(server, self.seat) {
+                Claim::Own(id) => self.handed.borrow_mut().push((id, server, Idle { connection, slot: None })),
+                Claim::Nobody => return,
+                Claim::Elsewhere => {
+                    drop(connection);
+                    return pool.retire_shared(self.keep_alive_timeout);
+                }
+            }
+        }
+    }
+
+    /// Gives unused connections, or their room, to those that wait.
+    fn release_idle(&self) {
+        let slots = &self.shared.slots;
+        // Room is told of only when a connection is really closed: no more are closed than requests wait.
+        let mut needed = slots.waiting();
+        for (server, pool) in self.servers.iter().enumerate() {
+            self.offer_shared(server);
+            while needed > 0 {
+                needed -= 1;
+                let mut kept = pool.kept.borrow_mut();
+                if kept.is_empty() {
+                    break;
+                }
+                match slots.claim(server, self.seat) {
+                    Claim::Nobody => break,
+                    Claim::Own(id) => self.handed.borrow_mut().push((id, server, kept.remove(0))),
+                    Claim::Elsewhere => drop(kept.remove(0)),
+                }
+                slots.idle_taken(server);
+            }
+        }
+    }
+
+    /// Closes unused connections as soon as requests of another worker wait for their room. Ends with the pool.
+    pub(super) fn watch_queue(self: &Rc<Self>) {
+        if !self.shared.slots.is_limited() {
+            return;
+        }
+        let (pool, shared) = (Rc::downgrade(self), self.shared.clone());
+        tokio::task::spawn_local(async move {
+            loop {
+                // Listening begins before looking: what comes in between is not missed.
+                let mut wanted = std::pin::pin!(shared.slots.wanted());
+                wanted.as_mut().enable();
+                match pool.upgrade() {
+                    Some(pool) => pool.release_idle(),
+                    None => return,
+                }
+                wanted.await;
+            }
+        });
     }
 
     pub(super) fn close_unused(&self, now: Instant) {
-        for slot in &self.servers {
-            let fresh = |connection: &Connection| {
-                !connection.is_closed() && now.duration_since(connection.unused_since) < self.keep_alive_timeout
-            };
-            slot.kept.borrow_mut().retain(fresh);
-            slot.server.close_unused(self.keep_alive_timeout);
+        for (server, pool) in self.servers.iter().enumerate() {
+            pool.kept.borrow_mut().retain(|idle| {
+                let unused_for = now.saturating_duration_since(idle.connection.unused_since);
+                let fresh = !idle.connection.is_closed() && unused_for < self.keep_alive_timeout;
+                if !fresh {
+                    self.shared.slots.idle_taken(server);
+                }
+                fresh
+            });
+            pool.server.close_unused(self.keep_alive_timeout);
         }
+    }
+}
+
+impl Idle {
+    /// Whether a request may be sent over it. With `look` the kernel is asked first whether the server closed it.
+    pub(super) async fn is_ready(&mut self, look: bool) -> bool {
+        if look {
+            // The runtime looks at its sockets before it comes back to who yielded.
+            tokio::task::yield_now().await;
+        }
+        match self.connection.readiness().await {
+            Some(false) if !look => {
+                // Its driver has not yet seen the end of the last response: let it run once.
+                tokio::task::yield_now().await;
+                self.connection.readiness().await == Some(true)
+            }
+            ready => ready == Some(true),
+        }
+    }
+}
+
+/// A request that is counted as on its way to a server until this is dropped.
+#[derive(Debug)]
+struct Flight {
+    pool: Rc<UpstreamPool>,
+    server: usize,
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.pool.shared.ended(self.server, self.pool.seat);
+        // Mostly nobody waits. Of a shared connection, the place was given back just before.
+        self.pool.offer_shared(self.server);
     }
 }
 
@@ -150,18 +278,35 @@ impl UpstreamPool {
 /// this one ends.
 #[derive(Debug)]
 pub struct Lease {
-    pool: Rc<UpstreamPool>,
-    connection: Connection,
+    // Dropped first: the place is free when others are told.
+    idle: Idle,
+    flight: Flight,
 }
 
 impl Lease {
-    pub(super) fn new(pool: Rc<UpstreamPool>, connection: Connection) -> Self {
-        Self { pool, connection }
+    pub(super) fn new(pool: &Rc<UpstreamPool>, server: usize, mut idle: Idle) -> Self {
+        pool.shared.began(server, pool.seat);
+        idle.connection.take();
+        Self { idle, flight: Flight { pool: pool.clone(), server } }
+    }
+
+    pub(super) fn connection(&mut self) -> &mut Connection {
+        &mut self.idle.connection
+    }
+
+    pub(super) fn server(&self) -> usize {
+        self.flight.server
+    }
+
+    /// Closes the connection: its room, for another to the same server, when it was its own.
+    pub(super) fn into_slot(self) -> Option<Rc<Slot>> {
+        self.idle.slot.clone()
     }
 
     /// The response was read to its end. Whether the request was sent to its end too, the pool asks
     /// before the next use.
     pub fn give_back(self) {
-        self.pool.keep(self.connection);
+        let Self { idle, flight } = self;
+        flight.pool.keep(flight.server, idle);
     }
 }

@@ -3,14 +3,18 @@
 
 mod access;
 mod attacks;
+mod balance;
 mod bodies;
 mod caching;
 mod command_line;
+mod connection_limits;
 mod cors;
 mod demo;
+mod ejection;
 mod example;
 mod grpc;
 mod header_rules;
+mod health;
 mod hosts;
 mod http10;
 mod http2;
@@ -29,6 +33,7 @@ mod proxy_protocol;
 mod races;
 mod rate_limits;
 mod redirects;
+mod retries;
 mod rewriting;
 mod routing;
 mod sessions;

@@ -4,7 +4,7 @@ use super::{EXPIRES_SOON, Report, blamed};
 use crate::certificate;
 use crate::cli::output::{causes, from_now};
 use crate::clock::UnixTime;
-use crate::config::{Config, ServerAddress, Upstream};
+use crate::config::{Config, Upstream};
 
 /// Notes what the start would not take.
 pub(super) fn check(report: &mut Report, config: &Config, now: UnixTime) {
@@ -35,7 +35,9 @@ pub(super) fn check(report: &mut Report, config: &Config, now: UnixTime) {
 }
 
 fn asks_the_system(upstream: &Upstream) -> bool {
-    upstream.tls.ca.is_none() && upstream.tls.pins.is_empty() && upstream.servers.iter().any(ServerAddress::tls)
+    upstream.tls.ca.is_none()
+        && upstream.tls.pins.is_empty()
+        && upstream.servers.iter().any(|server| server.address.tls())
 }
 
 /// A warning for each client certificate that ends soon.

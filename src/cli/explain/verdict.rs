@@ -171,7 +171,7 @@ impl Explained {
         self.upstream =
             route.action.upstream().and_then(|index| config.upstreams.get(index)).map(|upstream| UpstreamShown {
                 name: upstream.name.to_string(),
-                servers: upstream.servers.iter().map(ToString::to_string).collect(),
+                servers: upstream.servers.iter().map(|server| server.address.to_string()).collect(),
                 target: parts.uri.path_and_query().map_or_else(|| String::from("/"), ToString::to_string),
             });
         self.forwarded = true;

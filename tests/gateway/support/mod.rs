@@ -3,6 +3,7 @@
 
 mod authority;
 mod client;
+mod counts;
 mod dns;
 mod http2;
 mod process;
@@ -22,6 +23,7 @@ use portcullis::session::{NewSession, TokenPair};
 
 pub(crate) use authority::{Authority, Issued, tls_backend, tls_backend_answering};
 pub(crate) use client::{AnyCertificate, Client, Reply, tls_config};
+pub(crate) use counts::{CountingBackend, eventually, metric};
 pub(crate) use dns::Dns;
 pub(crate) use http2::{Http2Server, RawHttp2, frame};
 pub(crate) use process::{Ended, Process, command, ended, ends, ends_with_input, free_port, portcullis, signal};
@@ -140,6 +142,18 @@ impl Gateway {
     /// In front of servers as the file writes them, such as `https://localhost:8443`.
     pub(crate) fn before(place: Arc<Workplace>, toml: &Toml, servers: &[String]) -> Self {
         Self::of(place, toml, &toml.text_before(servers))
+    }
+
+    /// In front of servers with weights.
+    pub(crate) fn weighted(toml: &Toml, servers: &[(SocketAddr, u32)]) -> Self {
+        let plain = servers.iter().map(|(address, _)| *address).collect::<Vec<_>>();
+        let text = servers.iter().fold(toml.text(&plain), |text, (address, weight)| {
+            text.replace(
+                &format!("\"http://{address}\""),
+                &format!("{{ url = \"http://{address}\", weight = {weight} }}"),
+            )
+        });
+        Self::of(Arc::new(Workplace::new()), toml, &text)
     }
 
     fn of(place: Arc<Workplace>, toml: &Toml, text: &str) -> Self {

@@ -82,7 +82,13 @@ fn serve(mut stream: TcpStream, ended: &Sender<Tunnelled>) {
     drop(stream.write_all(&[answer.as_bytes(), first].concat()));
     if path.ends_with("/flood") {
         let mut writer = stream.try_clone().expect("cloned");
-        std::thread::spawn(move || while writer.write_all(&[&b"\x82\x7e\x10\x00"[..], &[7; 4096]].concat()).is_ok() {});
+        // No faster than a slow reader takes them: what waits in the system's buffers would hold the end back.
+        let frame = [&b"\x82\x7e\x10\x00"[..], &[7; 4096]].concat();
+        std::thread::spawn(move || {
+            while writer.write_all(&frame).is_ok() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
     }
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];

@@ -77,6 +77,11 @@ impl Backend {
 
     /// On an address of its own.
     pub(crate) fn at(address: &str, script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+        Self::answering_at(address.parse().expect("an address"), script)
+    }
+
+    /// At an address that another had before.
+    pub(crate) fn answering_at(address: SocketAddr, script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
         Self::on(TcpListener::bind(address).expect("bound"), script)
     }
 

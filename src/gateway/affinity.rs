@@ -1,0 +1,26 @@
+//! What a request's server is chosen by, where one value is to have one server.
+
+use http::HeaderMap;
+
+use crate::config::HashBy;
+use crate::ids::SessionName;
+use crate::telemetry::access::AccessEntry;
+use crate::upstream::key_of;
+
+/// The key of a request with these headers, which are those the upstream gets: a header that a client may not send
+/// decides nothing. `None` when it has no such value.
+pub(super) fn key(by: &HashBy, headers: &HeaderMap, entry: &AccessEntry) -> Option<u64> {
+    let identity = || entry.caller();
+    match by {
+        HashBy::Session => identity().map(|identity| match &identity.session {
+            SessionName::Own(id) => key_of(id.as_bytes()),
+            SessionName::Other(name) => key_of(name.as_bytes()),
+        }),
+        HashBy::User => identity().map(|identity| key_of(identity.user.as_str().as_bytes())),
+        HashBy::Address => Some(match entry.client {
+            std::net::IpAddr::V4(address) => key_of(&address.octets()),
+            std::net::IpAddr::V6(address) => key_of(&address.octets()),
+        }),
+        HashBy::Header(name) => headers.get(name).map(|value| key_of(value.as_bytes())),
+    }
+}
