@@ -66,8 +66,15 @@ impl Balancer {
         }
     }
 
-    /// A server that is not among `tried`. `key` is what the request is hashed by, if it has such a value.
-    pub(super) fn choose(&self, shared: &SharedUpstream, key: Option<u64>, tried: &[usize]) -> Choice {
+    /// A server that is not among `tried`; as a `last_resort`, one that is left out because it failed. `key` is what the
+    /// request is hashed by, if it has such a value.
+    pub(super) fn choose(
+        &self,
+        shared: &SharedUpstream,
+        key: Option<u64>,
+        tried: &[usize],
+        last_resort: bool,
+    ) -> Choice {
         let in_turn = self.kind == Kind::RoundRobin || (self.kind == Kind::Hash && key.is_none());
         if shared.is_untroubled() && tried.is_empty() {
             let count = shared.servers.len();
@@ -80,7 +87,7 @@ impl Balancer {
                 return Choice::Server(at);
             }
         }
-        let weights = match shared.weights(tried) {
+        let weights = match shared.weights(tried, last_resort) {
             Ok(weights) => weights,
             Err(none) => return none,
         };

@@ -276,6 +276,9 @@ impl Drop for Flight {
 /// A connection that is still giving a response. Dropped before the end of it, the connection is closed: what is left in
 /// it must not become the start of somebody else's answer. One that requests share goes on: there, only the stream of
 /// this one ends.
+///
+/// Whoever upgrades the connection keeps the lease until both are done with it: it is the connection's room at the
+/// server, and dropped before the upgrade is complete it would close it.
 #[derive(Debug)]
 pub struct Lease {
     // Dropped first: the place is free when others are told.
