@@ -120,6 +120,24 @@ fn many_requests_share_a_connection_and_another_is_opened_only_when_it_is_full()
 }
 
 #[test]
+fn a_burst_opens_one_connection_and_not_one_for_each_request() {
+    let server = Http2Server::start();
+    let gateway = gateway(server.address);
+    let mut clients: Vec<Client> = (0..30).map(|_| gateway.connect()).collect();
+    // Handshakes done, so that the requests come together.
+    for client in &mut clients {
+        assert_eq!(client.ask("GET /none HTTP/1.1\r\nHost: a\r\n\r\n").status, 401);
+    }
+    for client in &mut clients {
+        client.send(get("hello"));
+    }
+    for client in &mut clients {
+        assert_eq!(client.reply().text(), "hello");
+    }
+    assert_eq!(server.connections(), 1);
+}
+
+#[test]
 fn a_client_that_goes_away_resets_its_stream_and_the_connection_stays() {
     let server = Http2Server::start();
     let gateway = gateway(server.address);
