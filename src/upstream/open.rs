@@ -124,7 +124,8 @@ impl UpstreamPool {
         }
     }
 
-    /// Room for a new connection: at `server`, or else at another that may be asked, or else the first that becomes free.
+    /// Room for a new connection: at `server`, or else at another that may be asked, or else the first that becomes
+    /// free.
     async fn room(self: &Rc<Self>, plan: &mut Plan, server: usize) -> Result<Found, UpstreamError> {
         if let Some(slot) = self.room_at(server) {
             return Ok(Found::Slot(slot));

@@ -1,4 +1,5 @@
-//! What all workers know of an upstream together: which servers are well, how busy they are, and how much room there is.
+//! What all workers know of an upstream together: which servers are well, how busy they are, and how much room there
+//! is.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
