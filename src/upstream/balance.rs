@@ -1,7 +1,7 @@
 //! Which server a request goes to: in turn, to the least busy, or to the one its key belongs to.
 //!
-//! Each worker chooses for itself. In turn, a worker alone is fair, so all together are; the requests in flight are those
-//! of all workers; and the server of a key follows from the key and the servers' names, on every gateway alike.
+//! Each worker chooses for itself. In turn, a worker alone is fair, so all together are; the requests in flight are
+//! those of all workers; and the server of a key follows from the key and the servers' names, on every gateway alike.
 
 use std::cell::{Cell, RefCell};
 
@@ -66,8 +66,15 @@ impl Balancer {
         }
     }
 
-    /// A server that is not among `tried`. `key` is what the request is hashed by, if it has such a value.
-    pub(super) fn choose(&self, shared: &SharedUpstream, key: Option<u64>, tried: &[usize]) -> Choice {
+    /// A server that is not among `tried`; as a `last_resort`, one that is left out because it failed. `key` is what
+    /// the request is hashed by, if it has such a value.
+    pub(super) fn choose(
+        &self,
+        shared: &SharedUpstream,
+        key: Option<u64>,
+        tried: &[usize],
+        last_resort: bool,
+    ) -> Choice {
         let in_turn = self.kind == Kind::RoundRobin || (self.kind == Kind::Hash && key.is_none());
         if shared.is_untroubled() && tried.is_empty() {
             let count = shared.servers.len();
@@ -80,7 +87,7 @@ impl Balancer {
                 return Choice::Server(at);
             }
         }
-        let weights = match shared.weights(tried) {
+        let weights = match shared.weights(tried, last_resort) {
             Ok(weights) => weights,
             Err(none) => return none,
         };
@@ -130,8 +137,8 @@ impl Balancer {
     }
 }
 
-/// Smooth weighted round robin, as nginx does it: each turn everybody gains its weight, and whoever is furthest ahead is
-/// chosen and pays for all. A server of weight 3 beside two of 1 has turns 1, 3 and 5 of five, not three at once.
+/// Smooth weighted round robin, as nginx does it: each turn everybody gains its weight, and whoever is furthest ahead
+/// is chosen and pays for all. A server of weight 3 beside two of 1 has turns 1, 3 and 5 of five, not three at once.
 fn smooth(current: &mut [i64], weights: &[u32]) -> Option<usize> {
     let mut total = 0;
     let mut best: Option<usize> = None;
@@ -149,7 +156,8 @@ fn smooth(current: &mut [i64], weights: &[u32]) -> Option<usize> {
 }
 
 /// Weighted rendezvous hashing: every server draws a number for the key, better numbers for more weight, and the best
-/// wins. When a server goes, its keys alone move, each to the server that was second for it; and they come back with it.
+/// wins. When a server goes, its keys alone move, each to the server that was second for it; and they come back with
+/// it.
 #[expect(clippy::cast_precision_loss, reason = "53 bits of a hash are enough to order servers by")]
 fn rendezvous(servers: impl Iterator<Item = u64>, weights: &[u32], key: u64) -> Option<usize> {
     let score = |(at, (hash, weight)): (usize, (u64, &u32))| {

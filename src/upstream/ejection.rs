@@ -44,8 +44,8 @@ impl Record {
         }
     }
 
-    /// It failed. Whether that was one too many: it stays so until a success, so that a server that comes back and fails
-    /// at once is left out at once.
+    /// It failed. Whether that was one too many: it stays so until a success, so that a server that comes back and
+    /// fails at once is left out at once.
     pub(super) fn failed(&self, rules: &Ejection) -> bool {
         // A count that could wrap would take billions of failures.
         self.failures.fetch_add(1, Relaxed).saturating_add(1) >= rules.failures.get()

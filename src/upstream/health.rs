@@ -94,7 +94,8 @@ impl Check {
         }
     }
 
-    /// Over a connection of its own, made as those of requests are: whether new ones are accepted is part of the question.
+    /// Over a connection of its own, made as those of requests are: whether new ones are accepted is part of the
+    /// question.
     async fn ask(&self) -> Result<(), CheckError> {
         let dialed = self.dialer.dial(self.at, &self.order).await.map_err(CheckError::Connect)?;
         let request = self.request().map_err(CheckError::Request)?;

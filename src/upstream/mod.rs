@@ -98,8 +98,8 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// The worker's view of `upstreams[index]`, of which it shares `shared` with the others. To be called on the worker's
-    /// runtime.
+    /// The worker's view of `upstreams[index]`, of which it shares `shared` with the others. To be called on the
+    /// worker's runtime.
     pub fn new(
         config: &config::Upstream,
         shared: Arc<SharedUpstream>,
@@ -131,14 +131,15 @@ impl Upstream {
         self.pool.close_unused(Instant::now());
     }
 
-    /// Sends a request and waits for the header of its response. `key` is of [`key_of`], when the server is chosen by it.
+    /// Sends a request and waits for the header of its response. `key` is of [`key_of`], when the server is chosen by
+    /// it.
     ///
     /// A server that cannot be connected to is passed over for the next one: up to `retries` times, each server once. A
-    /// request on a kept connection that turned out closed is sent again over a new one: always when hyper gives it back
-    /// unsent, and for idempotent methods (RFC 9110 §9.2.2) without a body also when the connection closed before any byte
-    /// of a response; the latter as `retries` and the budget allow. So is any request without a body that an HTTP/2 server
-    /// says it has not looked at. Nothing else is sent again that was sent over a new
-    /// connection: a request that takes a server down shall not take down the next.
+    /// request on a kept connection that turned out closed is sent again over a new one: always when hyper gives it
+    /// back unsent, and for idempotent methods (RFC 9110 §9.2.2) without a body also when the connection closed before
+    /// any byte of a response; the latter as `retries` and the budget allow. So is any request without a body that an
+    /// HTTP/2 server says it has not looked at. Nothing else is sent again that was sent over a new connection: a
+    /// request that takes a server down shall not take down the next.
     ///
     /// # Errors
     /// [`UpstreamError`]; when `progress` has a fault, it is the client's and not the upstream's.

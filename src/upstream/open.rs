@@ -51,7 +51,7 @@ impl Plan {
 
 impl UpstreamPool {
     fn choose(&self, plan: &Plan) -> Choice {
-        self.balancer.choose(&self.shared, plan.key, &plan.tried)
+        self.balancer.choose(&self.shared, plan.key, &plan.tried, true)
     }
 
     /// A kept connection of the server whose turn it is; `None` when there is none, or no such server.
@@ -124,7 +124,8 @@ impl UpstreamPool {
         }
     }
 
-    /// Room for a new connection: at `server`, or else at another that may be asked, or else the first that becomes free.
+    /// Room for a new connection: at `server`, or else at another that may be asked, or else the first that becomes
+    /// free.
     async fn room(self: &Rc<Self>, plan: &mut Plan, server: usize) -> Result<Found, UpstreamError> {
         if let Some(slot) = self.room_at(server) {
             return Ok(Found::Slot(slot));
@@ -133,7 +134,8 @@ impl UpstreamPool {
         if plan.key.is_none() {
             loop {
                 let tried: SmallVec<[usize; 8]> = plan.tried.iter().chain(&full).copied().collect();
-                let Choice::Server(other) = self.balancer.choose(&self.shared, None, &tried) else { break };
+                // It is better to wait for a server that answers than to ask one that did not.
+                let Choice::Server(other) = self.balancer.choose(&self.shared, None, &tried, false) else { break };
                 if let Some(lease) = self.take_kept(other, plan.careful).await {
                     return Ok(Found::Lease(lease));
                 }

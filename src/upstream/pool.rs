@@ -15,9 +15,9 @@ use crate::telemetry::metrics::WorkerMetrics;
 
 /// A request that must not be sent twice goes over a kept connection only when it was used less than this ago.
 ///
-/// The server may close a kept connection just as the request is on its way, and nobody can tell whether it was acted on.
-/// Servers wait for whole seconds before they do (Apache and nginx 1 s at the least that is usual): within half of one it
-/// happens only when the server stops.
+/// The server may close a kept connection just as the request is on its way, and nobody can tell whether it was acted
+/// on. Servers wait for whole seconds before they do (Apache and nginx 1 s at the least that is usual): within half of
+/// one it happens only when the server stops.
 const SURE_FOR: Duration = Duration::from_millis(500);
 
 /// When a kept connection was used less than this ago, it is not asked for news from the kernel first: under load each
@@ -273,9 +273,12 @@ impl Drop for Flight {
     }
 }
 
-/// A connection that is still giving a response. Dropped before the end of it, the connection is closed: what is left in
-/// it must not become the start of somebody else's answer. One that requests share goes on: there, only the stream of
-/// this one ends.
+/// A connection that is still giving a response. Dropped before the end of it, the connection is closed: what is left
+/// in it must not become the start of somebody else's answer. One that requests share goes on: there, only the stream
+/// of this one ends.
+///
+/// Whoever upgrades the connection keeps the lease until both are done with it: it is the connection's room at the
+/// server, and dropped before the upgrade is complete it would close it.
 #[derive(Debug)]
 pub struct Lease {
     // Dropped first: the place is free when others are told.

@@ -1,4 +1,5 @@
-//! What all workers know of an upstream together: which servers are well, how busy they are, and how much room there is.
+//! What all workers know of an upstream together: which servers are well, how busy they are, and how much room there
+//! is.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -99,11 +100,11 @@ impl SharedUpstream {
     }
 
     /// Weights as they are now, without those of `tried`: of the servers in service, or else of those that are left out
-    /// only because they failed. Whether they still do can be found out by trying, and there is nothing better to do.
+    /// only because they failed, as a `last_resort`. Whether they still do can be found out by trying.
     ///
     /// # Errors
     /// [`Choice`], when no server is left.
-    pub(super) fn weights(&self, tried: &[usize]) -> Result<Weights, Choice> {
+    pub(super) fn weights(&self, tried: &[usize], last_resort: bool) -> Result<Weights, Choice> {
         let slow_start = self.ejection.as_ref().and_then(|rules| rules.slow_start);
         let mut now = None;
         let untroubled = self.is_untroubled();
@@ -136,7 +137,7 @@ impl SharedUpstream {
         if any {
             return Ok(weights);
         }
-        if any_ejected {
+        if any_ejected && last_resort {
             for (at, server) in self.servers.iter().enumerate() {
                 let able = !server.unhealthy.load(Relaxed) && !tried.contains(&at);
                 weights[at] = if able { server.weight * 100 } else { 0 };
@@ -311,14 +312,15 @@ pub(super) mod tests {
         fail(&upstream, 0, 4);
         assert!(upstream.is_untroubled());
         fail(&upstream, 0, 1);
-        assert_eq!(upstream.weights(&[]).unwrap().as_slice(), [0, 100, 100, 100]);
+        assert_eq!(upstream.weights(&[], true).unwrap().as_slice(), [0, 100, 100, 100]);
         // Half of them at most.
         fail(&upstream, 1, 9);
         fail(&upstream, 2, 9);
-        assert_eq!(upstream.weights(&[]).unwrap().as_slice(), [0, 0, 100, 100]);
+        assert_eq!(upstream.weights(&[], true).unwrap().as_slice(), [0, 0, 100, 100]);
         // With nothing else left, those are tried that only failed.
-        assert_eq!(upstream.weights(&[2, 3]).unwrap().as_slice(), [100, 100, 0, 0]);
-        assert_eq!(upstream.weights(&[0, 1, 2, 3]), Err(Choice::AllTried));
+        assert_eq!(upstream.weights(&[2, 3], true).unwrap().as_slice(), [100, 100, 0, 0]);
+        assert_eq!(upstream.weights(&[2, 3], false), Err(Choice::AllTried));
+        assert_eq!(upstream.weights(&[0, 1, 2, 3], true), Err(Choice::AllTried));
     }
 
     #[test]
@@ -326,9 +328,9 @@ pub(super) mod tests {
         let upstream = upstream(2, |_| {});
         upstream.set_healthy(1, false);
         fail(&upstream, 0, 9);
-        assert_eq!(upstream.weights(&[]).unwrap().as_slice(), [100, 0]);
+        assert_eq!(upstream.weights(&[], true).unwrap().as_slice(), [100, 0]);
         upstream.set_healthy(0, false);
-        assert_eq!(upstream.weights(&[]), Err(Choice::NoneHealthy));
+        assert_eq!(upstream.weights(&[], true), Err(Choice::NoneHealthy));
         upstream.set_healthy(0, true);
         upstream.set_healthy(1, true);
         assert!(upstream.is_untroubled());
@@ -346,7 +348,7 @@ pub(super) mod tests {
         while upstream.is_ejected(1) {
             assert!(start.elapsed() < Duration::from_secs(5));
         }
-        assert_eq!(upstream.weights(&[]).unwrap().as_slice(), [100, 10]);
+        assert_eq!(upstream.weights(&[], true).unwrap().as_slice(), [100, 10]);
         assert!(!upstream.is_untroubled());
     }
 
@@ -357,7 +359,7 @@ pub(super) mod tests {
             upstream.answered(0, StatusCode::INTERNAL_SERVER_ERROR);
             upstream.answered(1, StatusCode::SERVICE_UNAVAILABLE);
         }
-        assert_eq!(upstream.weights(&[]).unwrap().as_slice(), [100, 0]);
+        assert_eq!(upstream.weights(&[], true).unwrap().as_slice(), [100, 0]);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Room for connections: so many to each server over all workers, and a queue of those that wait for one.
 //!
 //! First come, first served. A connection that becomes free in one worker goes to the request that has waited longest
-//! there; when one of another worker has waited longer by more than [`FAIRNESS`], it is closed and its room goes to that
-//! one. Closing at every turn would be fairer by less than that, and would cost a new connection for every request.
+//! there; when one of another worker has waited longer by more than [`FAIRNESS`], it is closed and its room goes to
+//! that one. Closing at every turn would be fairer by less than that, and would cost a new connection for every
+//! request.
 //!
 //! Without a limit all of this is one count.
 
@@ -307,7 +308,8 @@ pub(super) fn try_open(upstream: &Arc<SharedUpstream>, server: usize) -> Option<
     Some(Slot { upstream: upstream.clone(), server })
 }
 
-/// A place at the end of the queue: for `only` this server, or for any. `full` are those that were just found to be full.
+/// A place at the end of the queue: for `only` this server, or for any. `full` are those that were just found to be
+/// full.
 ///
 /// # Errors
 /// When too many wait already.

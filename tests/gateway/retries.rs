@@ -135,5 +135,6 @@ fn a_new_connection_that_breaks_is_never_tried_again() {
     let mut client = gateway.connect();
     let statuses = [0; 3].map(|_| client.ask(GET).status);
     assert_eq!(statuses.iter().filter(|status| **status == 502).count(), 1, "{statuses:?}");
+    assert_eq!(backend.connections(), 1);
     eventually("over", || metric(&gateway, "portcullis_upstream_requests_in_flight") == 0.0);
 }
