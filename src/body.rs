@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use crate::headers::HeaderPolicy;
+use crate::live::LiveStream;
 use crate::reject::Reason;
 use crate::telemetry::access::AccessEntry;
 use crate::upstream::Lease;
@@ -181,6 +182,7 @@ impl Idle {
 pub struct ResponseBody {
     kind: Kind,
     entry: Option<Box<AccessEntry>>,
+    live: Option<LiveStream>,
 }
 
 #[derive(Debug)]
@@ -194,16 +196,26 @@ enum Kind {
 impl ResponseBody {
     /// An answer of our own.
     pub fn full(bytes: Bytes, entry: Option<Box<AccessEntry>>) -> Self {
-        Self { kind: Kind::Full((!bytes.is_empty()).then_some(bytes)), entry }
+        Self { kind: Kind::Full((!bytes.is_empty()).then_some(bytes)), entry, live: None }
     }
 
-    /// An upstream's answer: its connection goes back to the pool when it was read to its end.
-    pub fn upstream(incoming: Incoming, lease: Lease, idle: Duration, entry: Box<AccessEntry>) -> Self {
+    /// An upstream's answer: its connection goes back to the pool when it was read to its end. From here on it ends with
+    /// the session of whoever asked, if `live` says whose that is.
+    pub fn upstream(
+        incoming: Incoming,
+        lease: Lease,
+        idle: Duration,
+        entry: Box<AccessEntry>,
+        live: Option<LiveStream>,
+    ) -> Self {
         let mut lease = Some(lease);
         if incoming.is_end_stream() {
             give_back(&mut lease);
         }
-        Self { kind: Kind::Upstream { incoming, lease, idle: Idle::new(idle) }, entry: Some(entry) }
+        if let Some(live) = &live {
+            live.begin();
+        }
+        Self { kind: Kind::Upstream { incoming, lease, idle: Idle::new(idle) }, entry: Some(entry), live }
     }
 }
 
@@ -275,6 +287,16 @@ impl Body for ResponseBody {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX)))
             }
             Kind::Upstream { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        if let (Some(entry), Some(live)) = (&mut self.entry, &self.live)
+            && let Some(reason) = live.stream().is_cut()
+        {
+            entry.reason = Some(reason);
         }
     }
 }

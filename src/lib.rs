@@ -12,7 +12,9 @@
 //! - [`route`], [`headers`]: where a request goes, and what of its header does.
 //! - [`reject`]: every refusal and its status.
 //! - [`telemetry`]: events, access log, metrics.
+//! - [`live`]: open streams, and the sessions they belong to.
 //! - [`body`], [`upstream`]: bodies on their way, and the connections to servers.
+//! - [`tunnel`]: what follows an upgrade: bytes in both directions.
 //! - [`limiter`], [`auth_api`]: the public endpoints.
 //! - [`gateway`]: a request, end to end.
 //! - [`server`]: sockets, TLS, deadlines, workers.
@@ -31,6 +33,7 @@ pub mod gateway;
 pub mod headers;
 pub mod ids;
 pub mod limiter;
+pub mod live;
 pub mod path;
 pub mod reject;
 pub mod revocation;
@@ -41,4 +44,5 @@ mod shared_files;
 pub mod tasks;
 pub mod telemetry;
 pub mod token;
+pub mod tunnel;
 pub mod upstream;

@@ -4,7 +4,7 @@
 //! into an answer.
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
 use crate::revocation::EndReason;
@@ -231,6 +231,21 @@ impl Rejection {
         }
     }
 
+    /// The answer to a gRPC call: its client looks for a status among the trailers, here those that come alone, and takes
+    /// anything else for a broken server.
+    pub fn to_grpc_response(&self, request_id: &str) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::new());
+        response.extensions_mut().insert(self.reason);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(GRPC_STATUS, HeaderValue::from(grpc_status(self.reason)));
+        headers.insert(GRPC_MESSAGE, HeaderValue::from_static(self.reason.as_str()));
+        if let Ok(id) = HeaderValue::from_str(request_id) {
+            headers.insert(crate::headers::X_REQUEST_ID, id);
+        }
+        response
+    }
+
     fn answer(&self, error: &str, request_id: &str) -> Response<Bytes> {
         // The words are ours and a request id has passed its check: nothing here needs escaping.
         let body = format!(
@@ -301,6 +316,34 @@ fn general_error(reason: Reason) -> &'static str {
     }
 }
 
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// The gRPC status code for a refusal: as the protocol maps HTTP statuses, but for those that a client of the gateway can
+/// tell apart better.
+fn grpc_status(reason: Reason) -> u16 {
+    match reason.status().as_u16() {
+        // INVALID_ARGUMENT
+        400 => 3,
+        // UNAUTHENTICATED
+        401 => 16,
+        // PERMISSION_DENIED
+        403 => 7,
+        // UNIMPLEMENTED
+        404 | 405 | 501 => 12,
+        // DEADLINE_EXCEEDED
+        408 | 504 => 4,
+        // RESOURCE_EXHAUSTED
+        413 | 414 | 429 | 431 => 8,
+        // CANCELLED
+        499 => 1,
+        // UNAVAILABLE: try again
+        502 | 503 => 14,
+        // UNKNOWN
+        _ => 2,
+    }
+}
+
 /// The challenge of a 401 (RFC 6750 §3): with no error code when the request had no token at all (§3.1).
 fn challenge(reason: Reason) -> Option<HeaderValue> {
     if reason.status() != StatusCode::UNAUTHORIZED {
@@ -347,6 +390,21 @@ mod tests {
             "Bearer error=\"invalid_token\", error_description=\"signed_out\""
         );
         assert_eq!(response.headers()["cache-control"], "no-store");
+    }
+
+    #[test]
+    fn a_grpc_call_is_told_in_its_own_terms() {
+        let response = Rejection::from(Reason::MissingToken).to_grpc_response("r1");
+        assert_eq!(response.status(), 200);
+        assert_eq!(
+            (&response.headers()["grpc-status"], &response.headers()["grpc-message"]),
+            (&"16".parse().unwrap(), &"missing_token".parse().unwrap())
+        );
+        let status = |reason| grpc_status(reason);
+        assert_eq!(status(Reason::UpstreamUnreachable), 14);
+        assert_eq!(status(Reason::StoreUnavailable), 14);
+        assert_eq!(status(Reason::UpstreamTimeout), 4);
+        assert!(Reason::ALL.iter().all(|reason| (1..=16).contains(&status(*reason))), "never 0, which is OK");
     }
 
     #[test]

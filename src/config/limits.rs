@@ -52,6 +52,7 @@ pub(super) fn limits(root: &Table<'_>) -> Limits {
         header_timeout: duration("header_timeout", 10),
         idle_timeout: duration("idle_timeout", 60),
         body_idle_timeout: duration("body_idle_timeout", 30),
+        stream_idle_timeout: duration("stream_idle_timeout", 3600),
         header_count: count("header_count", 1..=MOST_HEADERS, 100),
         header_bytes: size("header_bytes", HEADER_BYTES, 32 * KIB),
         uri_bytes: size("uri_bytes", 1..=MOST_URI_BYTES, 8 * KIB),

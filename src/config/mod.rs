@@ -3,7 +3,7 @@
 //! [`Config`] holds typed and checked values only. [`Config::load`] reads every value of the file before it gives up,
 //! so that all faults are reported at once, each with line, column and what was expected. From the text inwards:
 //!
-//! - `file` puts a `Config` together from the sections: `server`, `session`, `store`, `limits`, `upstream` and `route`;
+//! - `file` puts a `Config` together from the sections: `server`, `session`, `store`, `limits`, `upstream`, `route` and `streams`;
 //! - `reader` reads one key of one table, with `shape` (which keys there are), `units`, `names`, `secret` and `nearest`;
 //! - `document` collects the faults; `consistency` finds those that show only between values;
 //! - `fault` is how they are shown, and `redact` how a configuration is.
@@ -23,6 +23,7 @@ mod server;
 mod session;
 mod shape;
 mod store;
+mod streams;
 mod units;
 mod upstream;
 mod value;
@@ -42,6 +43,7 @@ use jsonwebtoken::Algorithm;
 use zeroize::Zeroizing;
 
 pub use self::fault::{Fault, Faults, Position, Source};
+pub use self::streams::{OnTokenExpiry, Upgrades};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -218,6 +220,9 @@ pub struct Limits {
     /// `body_idle_timeout`: between two pieces of a request body, and for a client that does not take its response.
     /// 30 s by default.
     pub body_idle_timeout: Duration,
+    /// `stream_idle_timeout`: how long nothing may come over a WebSocket or another upgraded connection, and between two
+    /// pieces of an event stream or a gRPC stream. 1 h by default.
+    pub stream_idle_timeout: Duration,
     /// `header_count`: fields of a request, 100 by default, at most 16384.
     pub header_count: NonZeroUsize,
     /// `header_bytes`: request line and header together; HTTP/2: the decoded list. 8 KiB to 16 MiB,
@@ -371,6 +376,10 @@ pub struct Route {
     pub body_bytes: Option<Option<NonZeroU64>>,
     /// `when_stale`, `"serve"` by default.
     pub when_stale: WhenStale,
+    /// `on_token_expiry`, `"close"` by default.
+    pub on_token_expiry: OnTokenExpiry,
+    /// `upgrades`, `"any"` by default.
+    pub upgrades: Upgrades,
 }
 
 /// `route.when_stale`: what becomes of a request with an identity while the ends of sessions made on other gateways are

@@ -48,6 +48,10 @@ impl Config {
         put(&mut json, "issuers", some(route.issuers.iter().map(String::as_str)));
         put(&mut json, "response_timeout", route.response_timeout.map(|it| json!(show_duration(it))));
         put(&mut json, "body_bytes", route.body_bytes.map(|it| size_or_unlimited(it.map(u64::from))));
+        if route.access != Access::Public {
+            put(&mut json, "on_token_expiry", Some(json!(route.on_token_expiry.as_str())));
+        }
+        put(&mut json, "upgrades", route.upgrades.named().map(|names| json!(names)));
         // Elsewhere there is nothing for it to say.
         if self.store.redis.is_some() && route.access != Access::Public {
             put(&mut json, "when_stale", Some(json!(when_stale(route.when_stale))));
@@ -162,6 +166,7 @@ fn limits(limits: &Limits) -> Value {
         ("header_timeout", json!(show_duration(limits.header_timeout))),
         ("idle_timeout", json!(show_duration(limits.idle_timeout))),
         ("body_idle_timeout", json!(show_duration(limits.body_idle_timeout))),
+        ("stream_idle_timeout", json!(show_duration(limits.stream_idle_timeout))),
         ("header_count", json!(limits.header_count)),
         ("header_bytes", size(limits.header_bytes)),
         ("uri_bytes", size(limits.uri_bytes)),

@@ -9,7 +9,7 @@ use toml::de::DeTable;
 
 use super::nearest::suggestion;
 use super::reader::{Table, Value};
-use super::{Access, Route, Upstream, WhenStale, names, shape};
+use super::{Access, Route, Upstream, WhenStale, names, shape, streams};
 use crate::path::Spellings;
 
 const TICK: Duration = Duration::from_millis(1);
@@ -65,6 +65,8 @@ fn route(table: &Table<'_>, upstreams: &[Upstream]) -> Route {
             .and_then(|value| value.size_or_unlimited())
             .map(|size| size.and_then(NonZeroU64::new)),
         when_stale: table.get("when_stale").and_then(|value| value.choice(&WHEN_STALE)).unwrap_or(WhenStale::Serve),
+        on_token_expiry: table.get("on_token_expiry").map(|value| streams::on_token_expiry(&value)).unwrap_or_default(),
+        upgrades: table.get("upgrades").map(|value| streams::upgrades(&value)).unwrap_or_default(),
     }
 }
 

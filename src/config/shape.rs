@@ -69,6 +69,7 @@ pub(super) static LIMITS: Shape = Shape {
         "header_timeout",
         "idle_timeout",
         "body_idle_timeout",
+        "stream_idle_timeout",
         "header_count",
         "header_bytes",
         "uri_bytes",
@@ -126,6 +127,8 @@ pub(super) static ROUTE: Shape = Shape {
         "response_timeout",
         "body_bytes",
         "when_stale",
+        "on_token_expiry",
+        "upgrades",
     ],
 };
 

@@ -1,8 +1,10 @@
 //! A request, end to end: [`Worker::handle`] is the picture of the whole in one function.
 
 pub(crate) mod authenticate;
+mod grpc;
 pub(crate) mod target;
 pub(crate) mod trace;
+mod upgrade;
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -19,12 +21,14 @@ use hyper::body::Incoming;
 use ipnet::IpNet;
 
 use self::target::Framing;
+use self::upgrade::{Switched, Upgrade};
 use crate::auth_api::{AuthApi, Endpoint};
 use crate::body::{RequestBody, RequestProgress, ResponseBody};
 use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::headers::{self, Forwarding, HeaderPolicy, Peer};
 use crate::ids::SessionName;
+use crate::live::{Asked, LiveStream, LiveStreams, Stream};
 use crate::reject::{Reason, Rejection};
 use crate::revocation::Revocations;
 use crate::route::{Route, RouteTable};
@@ -34,7 +38,11 @@ use crate::telemetry::access::{AccessEntry, WorkerLog};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::token::cache::{TokenCache, Verified};
 use crate::token::verify::Verifier;
+use crate::tunnel::{Ends, Tunnel};
 use crate::upstream::{Answer, Upstream, UpstreamError};
+
+/// When the store is asked again about a session that it could not tell of.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What all workers share: built once, then only read.
 #[derive(Debug)]
@@ -78,14 +86,34 @@ pub struct Worker {
     metrics: Arc<WorkerMetrics>,
     log: Rc<WorkerLog>,
     names: trace::Names,
+    live: Rc<LiveStreams>,
+}
+
+/// What a request shares with the connection it came over.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    /// By which it is cut once its session is over.
+    pub stream: Rc<Stream>,
+    /// What follows the response, when that is a `101` or what it is over HTTP/2.
+    pub tunnel: RefCell<Option<Tunnel>>,
 }
 
 /// What a request is answered with.
 enum Outcome {
     /// An answer of ours.
     Own(Response<Bytes>),
-    /// An upstream's, and how long the pieces of its body may be apart.
-    Upstream(Answer, Duration),
+    /// An upstream's.
+    Upstream(Answer, Lasting),
+    /// An upstream's agreement to go on in another protocol, and between whom.
+    Switched(Response<()>, Box<Ends>),
+}
+
+/// How long a response may last.
+struct Lasting {
+    /// How long the pieces of its body may be apart.
+    idle: Duration,
+    /// It ends with this stream's session.
+    live: Option<LiveStream>,
 }
 
 /// What a request is found to be.
@@ -103,6 +131,19 @@ struct Admitted<'a> {
     framing: Framing,
     /// Memory cannot tell whether its session is idle.
     ask_store: bool,
+    now: UnixTime,
+}
+
+/// What is kept of a request while the upstream has it.
+struct Sent<'a> {
+    route: &'a Route,
+    progress: Option<Rc<RequestProgress>>,
+    live: Option<LiveStream>,
+    upgrade: Option<Upgrade>,
+    /// Nothing is done by asking: an answer that comes after the end of the session need not be given.
+    is_safe: bool,
+    is_grpc: bool,
+    start: Instant,
 }
 
 impl Worker {
@@ -126,6 +167,7 @@ impl Worker {
             metrics,
             log,
             names: trace::Names::new(seed),
+            live: Rc::default(),
             gateway,
         }
     }
@@ -149,19 +191,48 @@ impl Worker {
         self.metrics.cache_entries.set(u64::try_from(self.cache.borrow().len()).unwrap_or(u64::MAX));
     }
 
+    /// Done a few times a second: open streams whose session is over are cut.
+    pub fn look_through_streams(&self) {
+        let now = UnixTime::now();
+        let ask = |asked: Asked| {
+            let sessions = self.gateway.sessions.clone();
+            if !sessions.end_by_time() {
+                return;
+            }
+            let (control, live) = (self.gateway.control.clone(), self.live.clone());
+            tokio::task::spawn_local(async move {
+                let due = control.spawn(async move { sessions.end_when_due(asked.session, now).await }).await;
+                // Ended, it is among the revocations by now. Without an answer it is asked about once more.
+                if let Some(again) = due.unwrap_or(Err(StoreError::Timeout)).unwrap_or(Some(now.plus(ASK_AGAIN_AFTER)))
+                {
+                    live.answered(asked, again);
+                }
+            });
+        };
+        self.live.look_through(&self.gateway.revocations, now, ask);
+        self.metrics.streams.set(u64::try_from(self.live.len()).unwrap_or(u64::MAX));
+    }
+
     /// From the header of a request to the header of its response.
-    pub async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> Response<ResponseBody> {
-        let (parts, body) = request.into_parts();
+    pub async fn handle(&self, peer: &Peer, request: Request<Incoming>, exchange: &Exchange) -> Response<ResponseBody> {
+        let (mut parts, body) = request.into_parts();
+        upgrade::unfold_connect(&mut parts);
+        let is_grpc = grpc::is_call(&parts);
         let request_id = self.names.request_id(&parts.headers);
         let client = headers::client_address(&parts.headers, peer, |address| self.gateway.is_trusted_proxy(address));
         let mut entry = Box::new(AccessEntry::begin(self.log.clone(), client, &parts, request_id.clone()));
         let is_head = parts.method == Method::HEAD;
 
-        let rejection = match self.answer(peer, parts, body, &mut entry).await {
-            Ok(Outcome::Upstream(answer, idle)) => {
+        let rejection = match self.answer(peer, parts, body, &mut entry, exchange).await {
+            Ok(Outcome::Upstream(answer, Lasting { idle, live })) => {
                 let Answer { response, lease, .. } = answer;
                 entry.status = Some(response.status());
-                return response.map(|incoming| ResponseBody::upstream(incoming, lease, idle, entry));
+                return response.map(|incoming| ResponseBody::upstream(incoming, lease, idle, entry, live));
+            }
+            Ok(Outcome::Switched(response, ends)) => {
+                entry.status = Some(response.status());
+                *exchange.tunnel.borrow_mut() = Some(Tunnel::new(*ends, entry));
+                return response.map(|()| ResponseBody::full(Bytes::new(), None));
             }
             Ok(Outcome::Own(response)) => {
                 entry.reason = response.extensions().get().copied();
@@ -171,7 +242,8 @@ impl Worker {
             Err(rejection) => rejection,
         };
         entry.reason = Some(rejection.reason);
-        let response = rejection.to_response(request_id.to_str().unwrap_or("-"));
+        let id = request_id.to_str().unwrap_or("-");
+        let response = if is_grpc { rejection.to_grpc_response(id) } else { rejection.to_response(id) };
         entry.status = Some(response.status());
         own(response, is_head, entry)
     }
@@ -185,6 +257,7 @@ impl Worker {
         mut parts: Parts,
         body: Incoming,
         entry: &mut AccessEntry,
+        exchange: &Exchange,
     ) -> Result<Outcome, Rejection> {
         let admitted = match self.judge(&parts, entry)? {
             Judged::Own(endpoint) => {
@@ -195,13 +268,25 @@ impl Worker {
         if admitted.ask_store {
             Box::pin(self.confirm_active(admitted.route, entry)).await?;
         }
-        let Admitted { route, host, framing, .. } = admitted;
+        let Admitted { route, host, framing, now, .. } = admitted;
+        let live =
+            entry.identity.as_ref().map(|known| self.live.enter(&exchange.stream, known, route.on_token_expiry, now));
+        let upgrade = upgrade::asked(&mut parts, framing, &route.upgrades)?;
+        let is_grpc = grpc::is_call(&parts);
+        let response_timeout = match grpc::timeout(&parts).filter(|_| is_grpc) {
+            Some(asked) => asked.min(self.gateway.config.limits.stream_idle_timeout),
+            None => route.response_timeout,
+        };
         self.rewrite(&mut parts, peer, &host, route, entry);
-        let (request, progress) = self.to_request(parts, body, host, framing, route)?;
+        if let Some(upgrade) = &upgrade {
+            upgrade.write(&mut parts.headers);
+        }
+        let is_safe = parts.method.is_safe();
+        let (request, progress) = self.to_request(parts, body, host, framing, route, is_grpc)?;
         let upstream = self.upstreams.get(route.upstream).ok_or(Reason::UpstreamUnreachable)?;
-        let start = Instant::now();
-        let sent = upstream.send(request, progress.as_deref(), route.response_timeout).await;
-        self.conclude(sent, start.elapsed(), progress.as_deref(), route, entry)
+        let sent = Sent { route, progress, live, upgrade, is_safe, is_grpc, start: Instant::now() };
+        let answer = upstream.send(request, sent.progress.as_deref(), response_timeout).await;
+        self.conclude(answer, sent, entry)
     }
 
     /// Host, path and framing → ours? → route → identity → what the route asks for: all from memory, at once.
@@ -229,7 +314,7 @@ impl Worker {
             return Err(Reason::BodyTooLarge.into());
         }
         let host = host.into_header();
-        Ok(Judged::Admitted(Admitted { route, host, framing, ask_store }))
+        Ok(Judged::Admitted(Admitted { route, host, framing, ask_store, now }))
     }
 
     /// The header as the upstream gets it, but for `Host` and framing.
@@ -254,6 +339,7 @@ impl Worker {
         host: HeaderValue,
         framing: Framing,
         route: &Route,
+        is_grpc: bool,
     ) -> Result<(Request<RequestBody>, Option<Rc<RequestProgress>>), Rejection> {
         let Parts { method, uri, mut headers, .. } = parts;
         headers.insert(header::HOST, host);
@@ -274,7 +360,9 @@ impl Worker {
                 None => headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
             };
             let limit = route.body_bytes.map(std::num::NonZeroU64::get);
-            let idle = self.gateway.config.limits.body_idle_timeout;
+            let limits = &self.gateway.config.limits;
+            // The client of a gRPC stream says something when it has something to say.
+            let idle = if is_grpc { limits.stream_idle_timeout } else { limits.body_idle_timeout };
             let (body, progress) = RequestBody::streaming(body, limit, idle, self.policy.clone());
             (body, Some(progress))
         };
@@ -288,41 +376,71 @@ impl Worker {
     /// What became of a request that was sent.
     fn conclude(
         &self,
-        sent: Result<Answer, UpstreamError>,
-        took: Duration,
-        progress: Option<&RequestProgress>,
-        route: &Route,
+        answer: Result<Answer, UpstreamError>,
+        sent: Sent<'_>,
         entry: &mut AccessEntry,
     ) -> Result<Outcome, Rejection> {
+        let Sent { route, progress, live, upgrade, is_safe, is_grpc, start } = sent;
+        let took = start.elapsed();
         entry.upstream_time = Some(took);
-        match sent {
-            Ok(mut answer) => {
-                self.metrics.upstream_duration[route.upstream].observe(took);
-                entry.server = Some(answer.server.clone());
-                if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    // Nobody asked for it: `Upgrade` was removed.
-                    return Err(Reason::UpstreamBroken.into());
-                }
-                if headers::settle_framing(answer.response.headers_mut()).is_err() {
-                    tracing::warn!(route = %route.name, server = %answer.server, "upstream response with ambiguous framing");
-                    return Err(Reason::UpstreamBroken.into());
-                }
-                headers::to_client(answer.response.headers_mut());
-                Ok(Outcome::Upstream(answer, self.upstreams[route.upstream].body_idle_timeout()))
-            }
+        let mut answer = match answer {
+            Ok(answer) => answer,
             Err(error) => {
                 if let Some(fault) = progress.and_then(|progress| progress.fault.get()) {
                     return Err(fault.into());
                 }
                 tracing::warn!(route = %route.name, error = %chain(&error), duration_ms = millis(took), "upstream failed");
-                Err(match error {
+                return Err(match error {
                     UpstreamError::Unreachable { .. } => Reason::UpstreamUnreachable,
                     UpstreamError::Broken { .. } => Reason::UpstreamBroken,
                     UpstreamError::Timeout { .. } => Reason::UpstreamTimeout,
                 }
-                .into())
+                .into());
             }
+        };
+        self.metrics.upstream_duration[route.upstream].observe(took);
+        entry.server = Some(answer.server.clone());
+        // Asked for before the session was over, and only now is there something to give: a long poll, say.
+        if let Some(reason) = live.as_ref().and_then(|live| live.stream().ended()).filter(|_| is_safe) {
+            return Err(reason.into());
         }
+        let status = answer.response.status();
+        match upgrade {
+            Some(upgrade) if status == StatusCode::SWITCHING_PROTOCOLS => {
+                return self.switch(upgrade, answer, live);
+            }
+            // To a CONNECT any success means that the tunnel is open.
+            Some(upgrade) if upgrade.is_connect() && status.is_success() => return Err(Reason::UpstreamBroken.into()),
+            // Nobody asked for it: `Upgrade` was removed.
+            None if status == StatusCode::SWITCHING_PROTOCOLS => return Err(Reason::UpstreamBroken.into()),
+            _ => {}
+        }
+        if headers::settle_framing(answer.response.headers_mut()).is_err() {
+            tracing::warn!(route = %route.name, server = %answer.server, "upstream response with ambiguous framing");
+            return Err(Reason::UpstreamBroken.into());
+        }
+        headers::to_client(answer.response.headers_mut());
+        let idle = if is_grpc || is_event_stream(answer.response.headers()) {
+            self.gateway.config.limits.stream_idle_timeout
+        } else {
+            self.upstreams[route.upstream].body_idle_timeout()
+        };
+        Ok(Outcome::Upstream(answer, Lasting { idle, live }))
+    }
+
+    /// The answer to a client that goes on in another protocol.
+    fn switch(&self, upgrade: Upgrade, mut answer: Answer, live: Option<LiveStream>) -> Result<Outcome, Rejection> {
+        let server = hyper::upgrade::on(&mut answer.response);
+        let (parts, _empty) = answer.response.into_parts();
+        let mut response = Response::from_parts(parts, ());
+        let Switched { client, is_websocket, status } = upgrade.switch(response.headers_mut())?;
+        *response.status_mut() = status;
+        if let Some(live) = &live {
+            live.begin();
+        }
+        let idle_timeout = self.gateway.config.limits.stream_idle_timeout;
+        let ends = Ends { client, server, lease: answer.lease, is_websocket, idle_timeout, live };
+        Ok(Outcome::Switched(response, Box::new(ends)))
     }
 
     async fn own_endpoint(
@@ -342,6 +460,13 @@ impl Worker {
         };
         self.gateway.auth_api.serve(endpoint, call, body).await
     }
+}
+
+/// Server-sent events: silent for as long as nothing happens.
+fn is_event_stream(headers: &http::HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
+        kind.as_bytes().get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
+    })
 }
 
 fn millis(duration: Duration) -> u64 {

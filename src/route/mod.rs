@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method};
 
-use crate::config::{self, Access};
+use crate::config::{self, Access, OnTokenExpiry, Upgrades};
 use crate::path::{self, PathError, Spellings};
 use crate::token::IssuerIndex;
 
@@ -32,6 +32,10 @@ pub struct Route {
     pub body_bytes: Option<NonZeroU64>,
     /// Whether it refuses while ends made by other gateways are not known in time.
     pub refuses_stale: bool,
+    /// Whether what is open ends with its token.
+    pub on_token_expiry: OnTokenExpiry,
+    /// Protocols a request may ask to go on in.
+    pub upgrades: Upgrades,
     /// Whether it was restricted to some methods: a header that overrides the method is then removed.
     pub restricts_methods: bool,
     allow_path: Spellings,
@@ -157,6 +161,8 @@ impl RouteTable {
                     .unwrap_or(Duration::from_secs(60)),
                 body_bytes: route.body_bytes.unwrap_or(config.limits.body_bytes),
                 refuses_stale: route.when_stale == config::WhenStale::Refuse,
+                on_token_expiry: route.on_token_expiry,
+                upgrades: route.upgrades.clone(),
                 restricts_methods: !route.methods.is_empty(),
                 allow_path: route.allow_path,
                 methods: route.methods.clone(),

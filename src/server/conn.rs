@@ -3,8 +3,9 @@
 //! hyper has a deadline for the header of a request only. Here one timer watches what the connection is doing (waiting
 //! for a header, idle, writing), and it is touched when it fires, not at every request.
 
+use std::cell::Cell;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,8 +23,9 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::Limits;
-use crate::gateway::Worker;
+use crate::gateway::{Exchange, Worker};
 use crate::headers::Peer;
+use crate::reject::Reason;
 use crate::telemetry::metrics::ConnectionLimit;
 
 /// What serving a connection needs besides the connection.
@@ -70,12 +72,19 @@ pub(super) async fn serve(stream: TcpStream, address: std::net::IpAddr, context:
 
 async fn http1<S>(stream: S, peer: Rc<Peer>, context: &Serving, limits: &Limits)
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let activity = Activity::new(true);
+    // One for all requests: they come one at a time.
+    let exchange = Rc::new(Exchange::default());
     let service = service_fn(|request| {
         let (worker, peer, active) = (context.worker.clone(), peer.clone(), activity.request());
-        async move { Ok::<_, Infallible>(worker.handle(&peer, request).await.map(|body| WithGuard { body, active })) }
+        let exchange = exchange.clone();
+        exchange.stream.reset();
+        async move {
+            let response = worker.handle(&peer, request, &exchange).await;
+            Ok::<_, Infallible>(response.map(|body| WithGuard { body, active }))
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         // Our own deadline covers the header: hyper's would make a timer for each request.
@@ -85,8 +94,15 @@ where
         .max_buf_size(limits.header_bytes.get().max(64 * 1024))
         // One buffer instead of two pieces: a response is mostly small.
         .writev(false)
-        .serve_connection(TokioIo::new(Watched { stream, activity: activity.clone() }), service);
-    watch(connection, |connection| connection.graceful_shutdown(), &activity, context, limits).await;
+        .serve_connection(TokioIo::new(Watched { stream, activity: activity.clone() }), service)
+        .with_upgrades();
+    let cut = poll_fn(|cx| exchange.stream.poll_cut(cx));
+    watch(connection, |connection| connection.graceful_shutdown(), cut, &activity, context, limits).await;
+    // The connection has been handed over to it.
+    let tunnel = exchange.tunnel.borrow_mut().take();
+    if let Some(tunnel) = tunnel {
+        tunnel.run(context.stopping.clone()).await;
+    }
 }
 
 async fn http2<S>(stream: S, peer: Rc<Peer>, context: &Serving, limits: &Limits)
@@ -94,14 +110,18 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let activity = Activity::new(false);
+    let executor = StreamExecutor { next: Rc::default(), stopping: context.stopping.clone() };
     let service = service_fn(|request| {
-        let (worker, peer, active) = (context.worker.clone(), peer.clone(), activity.request());
-        async move { Ok::<_, Infallible>(worker.handle(&peer, request).await.map(|body| WithGuard { body, active })) }
+        let (worker, peer, exchange) = (context.worker.clone(), peer.clone(), Rc::new(Exchange::default()));
+        executor.next.set(Some(Opened { exchange: exchange.clone(), _active: activity.request() }));
+        async move { Ok::<_, Infallible>(worker.handle(&peer, request, &exchange).await) }
     });
     let header_bytes = u32::try_from(limits.header_bytes.get()).unwrap_or(u32::MAX);
-    let connection = hyper::server::conn::http2::Builder::new(LocalExecutor)
+    let connection = hyper::server::conn::http2::Builder::new(executor.clone())
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams.get())
+        // WebSocket over HTTP/2 (RFC 8441).
+        .enable_connect_protocol()
         .max_header_list_size(header_bytes)
         // Streams reset before their answer (CVE-2023-44487) or broken by us (CVE-2025-8671): so many, then GOAWAY.
         .max_pending_accept_reset_streams(limits.http2_resets.get())
@@ -113,13 +133,15 @@ where
         .keep_alive_interval(limits.idle_timeout / 2)
         .keep_alive_timeout(limits.header_timeout)
         .serve_connection(TokioIo::new(Watched { stream, activity: activity.clone() }), service);
-    watch(connection, |connection| connection.graceful_shutdown(), &activity, context, limits).await;
+    let never = std::future::pending();
+    watch(connection, |connection| connection.graceful_shutdown(), never, &activity, context, limits).await;
 }
 
-/// Drives a connection until it ends, crosses a limit, or was told to stop.
+/// Drives a connection until it ends, crosses a limit, is cut, or was told to stop.
 async fn watch<C>(
     connection: C,
     stop: impl Fn(Pin<&mut C>),
+    cut: impl Future<Output = Reason>,
     activity: &Arc<Activity>,
     context: &Serving,
     limits: &Limits,
@@ -133,6 +155,7 @@ async fn watch<C>(
         stop(connection.as_mut());
     }
     let mut alarm = pin!(tokio::time::sleep(limits.header_timeout));
+    let mut cut = pin!(cut);
     loop {
         tokio::select! {
             biased;
@@ -140,6 +163,11 @@ async fn watch<C>(
                 if let Err(error) = ended {
                     tracing::debug!(error = %crate::gateway::chain(&error), "connection ended");
                 }
+                return;
+            }
+            // In the middle of its response, so that nobody takes what came for all of it.
+            reason = &mut cut => {
+                tracing::debug!(reason = reason.as_str(), "connection cut with its session");
                 return;
             }
             changed = stopping.changed(), if !stopped => {
@@ -341,16 +369,48 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-/// Runs a connection's streams on its own thread.
-#[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
+/// Runs the streams of an HTTP/2 connection on its own thread. The connection owns them: they end with it.
+///
+/// hyper asks the service for its future and hands the stream with that future in it over at once. What the service left
+/// in `next` therefore belongs to that stream, which can so be cut, or go on as a tunnel.
+#[derive(Clone)]
+struct StreamExecutor {
+    next: Rc<Cell<Option<Opened>>>,
+    stopping: watch::Receiver<bool>,
+}
 
-impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor
+/// A stream that was just opened.
+struct Opened {
+    exchange: Rc<Exchange>,
+    /// The connection is busy until the stream has ended, as a tunnel too.
+    _active: ActiveRequest,
+}
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for StreamExecutor
 where
     F::Output: 'static,
 {
     fn execute(&self, future: F) {
-        // The connection owns its streams: they end with it.
-        drop(tokio::task::spawn_local(future));
+        let Some(opened) = self.next.take() else {
+            drop(tokio::task::spawn_local(future));
+            return;
+        };
+        let stopping = self.stopping.clone();
+        drop(tokio::task::spawn_local(async move {
+            let Opened { exchange, .. } = &opened;
+            {
+                let mut future = pin!(future);
+                // Dropped before its end, the stream is reset.
+                let done = poll_fn(|cx| match future.as_mut().poll(cx) {
+                    Poll::Ready(_) => Poll::Ready(()),
+                    Poll::Pending => exchange.stream.poll_cut(cx).map(|_| ()),
+                });
+                done.await;
+            }
+            let tunnel = exchange.tunnel.borrow_mut().take();
+            if let Some(tunnel) = tunnel {
+                tunnel.run(stopping).await;
+            }
+        }));
     }
 }

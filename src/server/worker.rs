@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use super::accept::{Admission, Full};
 use super::conn::{Serving, serve};
 use crate::gateway::Worker;
+use crate::live::LOOK_INTERVAL;
 use crate::telemetry::metrics::ConnectionLimit;
 
 /// How often a worker tidies up.
@@ -67,10 +68,18 @@ pub fn run(setup: WorkerSetup, make: impl FnOnce() -> Worker) -> io::Result<Drai
                 worker.tick();
             }
         });
+        let worker = serving.worker.clone();
+        let looking = tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+                worker.look_through_streams();
+            }
+        });
         // An error means that the sender is gone: the gateway is being dropped.
         drop(stopping.wait_for(|stop| *stop).await);
         drop(tokio::time::timeout(setup.drain_timeout, open.none_left()).await);
         ticking.abort();
+        looking.abort();
         serving.worker.tick();
         Ok(Drained { cut: open.count.get() })
     })

@@ -83,6 +83,33 @@ impl Sessions {
         Ok(None)
     }
 
+    /// Whether sessions end by time alone.
+    pub fn end_by_time(&self) -> bool {
+        self.policy.idle_timeout.is_some() || self.policy.max_lifetime.is_some()
+    }
+
+    /// Ends a session that has had its time, idle or too old, without a request of it: `Ok(None)`. Otherwise the earliest
+    /// moment when it may have had it.
+    ///
+    /// # Errors
+    /// The store could not be asked, or cannot tell yet.
+    pub async fn end_when_due(&self, id: SessionId, now: UnixTime) -> Result<Option<UnixTime>, StoreError> {
+        let Some(row) = self.store.find(id).await? else { return Ok(None) };
+        if let Some(due) = self.timed_out(&row, now) {
+            if due == EndReason::SessionIdle && !self.settled() {
+                return Err(StoreError::Unsettled);
+            }
+            let Updated { change, .. } = self.store.update(id, self.end_when_timed_out(now)).await?;
+            if let Change::End(reason) = change {
+                self.activity.forget(&id);
+                self.ended.add(reason, 1);
+                return Ok(None);
+            }
+        }
+        let seen = rules::last_seen(&row, self.activity.last(&id), &self.policy);
+        Ok(Some(rules::due_at(&row, seen, &self.policy)))
+    }
+
     /// While a shared store is away: whether nothing in memory speaks against the session. The request is noted then.
     ///
     /// That a session is idle shows only in the store, when another gateway had its last request. A route that serves

@@ -104,6 +104,13 @@ pub fn timed_out(row: &Session, seen: LastSeen, now: UnixTime, policy: &SessionP
     None
 }
 
+/// The earliest moment at which the session has [had its time](timed_out); the end of all time when nothing limits it.
+pub fn due_at(row: &Session, seen: LastSeen, policy: &SessionPolicy) -> UnixTime {
+    let forever = UnixTime::from_millis(u64::MAX);
+    let old = policy.max_lifetime.map_or(forever, |most| row.created_at.plus(most));
+    policy.idle_timeout.map_or(old, |idle| old.min(seen.at.plus(idle + seen.slack)))
+}
+
 /// `exp` of an access token issued at `issued_at`, in whole seconds: never past the session's maximum lifetime.
 pub fn access_expiry(created_at: UnixTime, issued_at: UnixTime, policy: &SessionPolicy) -> UnixTime {
     let expiry = issued_at.plus(policy.access_token_ttl);

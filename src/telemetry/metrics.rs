@@ -92,6 +92,8 @@ pub struct WorkerMetrics {
     pub cache_misses: Cell,
     /// Tokens kept: a gauge.
     pub cache_entries: Cell,
+    /// Requests and streams with an identity that are under way: a gauge.
+    pub streams: Cell,
     /// Access log lines dropped because the output did not keep up.
     pub log_dropped: Cell,
 }
@@ -142,6 +144,7 @@ impl WorkerMetrics {
             cache_hits: Cell::default(),
             cache_misses: Cell::default(),
             cache_entries: Cell::default(),
+            streams: Cell::default(),
             log_dropped: Cell::default(),
         }
     }
@@ -225,6 +228,11 @@ impl Metrics {
     /// Open client connections.
     pub fn open_connections(&self) -> u64 {
         self.sum(|worker| &worker.open)
+    }
+
+    /// Requests and streams with an identity that are under way.
+    pub fn open_streams(&self) -> u64 {
+        self.sum(|worker| &worker.streams)
     }
 
     fn sum(&self, cell: impl Fn(&WorkerMetrics) -> &Cell) -> u64 {
@@ -356,6 +364,7 @@ impl Collector for Metrics {
         }
         for (name, help, value) in [
             ("portcullis_connections_open", "Client connections open.", self.open_connections()),
+            ("portcullis_streams_open", "Requests and streams with an identity under way.", self.open_streams()),
             ("portcullis_token_cache_entries", "Verified tokens kept.", self.sum(|w| &w.cache_entries)),
         ] {
             encoder

@@ -79,7 +79,7 @@ impl Connection {
             .map_err(io::Error::other)?;
         tokio::task::spawn_local(async move {
             // Whoever waits for a response on it gets the error; after that nobody is concerned.
-            drop(driver.await);
+            drop(driver.with_upgrades().await);
         });
         Ok(Self { sender, server, uses: 0, unused_since: Instant::now() })
     }

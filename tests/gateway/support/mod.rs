@@ -3,6 +3,7 @@
 
 mod client;
 mod process;
+mod switching;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -12,11 +13,13 @@ use std::sync::Arc;
 use portcullis::app::App;
 use portcullis::clock::UnixTime;
 use portcullis::config::Config;
-use portcullis::ids::UserId;
+use portcullis::ids::{SessionId, UserId};
+use portcullis::revocation::EndReason;
 use portcullis::session::{NewSession, TokenPair};
 
 pub(crate) use client::{AnyCertificate, Client, Reply, tls_config};
 pub(crate) use process::{Ended, Process, command, ended, ends, ends_with_input, free_port, portcullis, signal};
+pub(crate) use switching::Switching;
 pub(crate) use upstream::{Answer, Backend};
 
 /// A directory with a certificate for `localhost`, removed at the end.
@@ -142,6 +145,13 @@ impl Gateway {
         let new = NewSession { user: UserId::parse(user).expect("a user id"), label: None, claims: None };
         let sessions = self.app().gateway().sessions.clone();
         self.app().block_on(async move { sessions.sign_in(new, UnixTime::now()).await }).expect("signed in")
+    }
+
+    /// Ends a session.
+    pub(crate) fn end(&self, session: SessionId, reason: EndReason) {
+        let sessions = self.app().gateway().sessions.clone();
+        let end = async move { sessions.end(session, reason, UnixTime::now()).await };
+        assert!(self.app().block_on(end).expect("a store that answers"), "there was one");
     }
 
     /// Stops it and gives the workplace back.
