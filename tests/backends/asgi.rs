@@ -76,7 +76,7 @@ fn asgi_app_learns_that_the_reader_went_away() {
     let _turn = in_turn();
     let app = asgi();
     let front = Front::of(app.address);
-    let idle = front.sockets();
+    let idle = front.idle_sockets();
     for version in ["--http1.1", "--http2"] {
         let url = front.url("/events?count=forever&gap=0.05");
         let mut child = curl(&front, &[version, "--no-buffer", &url]).spawn().unwrap();

@@ -45,7 +45,7 @@ fn many_in_a_row(name: &str, server: &Server) {
     // twice the gateway is the first to close.
     for (method, upstream) in [("GET", ""), ("POST", "keep_alive_timeout = \"500ms\"\n")] {
         let front = front(server, upstream);
-        let idle = front.sockets();
+        let idle = front.idle_sockets();
         let load = Load::new(&front);
         let load = if method == "POST" { load.post("/echo?n={n}") } else { load.get("/echo?n={n}") };
         let counts = run(&load, CLIENTS, requests() / CLIENTS);

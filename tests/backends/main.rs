@@ -6,6 +6,8 @@ mod asgi;
 mod curl;
 mod keep_alive;
 mod large_files;
+mod live_ends;
 mod outages;
 mod support;
+mod websockets;
 mod wsgi;

@@ -42,7 +42,7 @@ fn a_server_killed_and_started_again_under_load_leaves_nothing_hanging() {
     let _turn = alone();
     let mut app = gunicorn(APP);
     let front = front(&app);
-    let idle = front.sockets();
+    let idle = front.idle_sockets();
     for method in ["GET", "POST"] {
         let counts = under_load(&load(&front, method), 500, || {
             std::thread::sleep(Duration::from_millis(700));
@@ -68,7 +68,7 @@ fn a_server_that_reloads_under_load_loses_no_idempotent_request() {
     let _turn = alone();
     let app = gunicorn(APP);
     let front = front(&app);
-    let idle = front.sockets();
+    let idle = front.idle_sockets();
     let counts = under_load(&load(&front, "GET"), 500, || {
         for _ in 0..3 {
             std::thread::sleep(Duration::from_millis(600));
@@ -85,7 +85,7 @@ fn a_server_that_stands_still_is_a_timeout_and_serves_again_when_it_goes_on() {
     let _turn = alone();
     let app = gunicorn(APP);
     let front = front(&app);
-    let idle = front.sockets();
+    let idle = front.idle_sockets();
     all_is_well(&front, idle);
     app.signal_all("STOP");
     let counts = under_load(&load(&front, "POST"), 2, || ());

@@ -145,7 +145,7 @@ fn a_worker_that_is_killed_for_its_time_is_a_broken_upstream() {
 fn app_learns_that_the_client_went_away() {
     let app = gunicorn(THREADS);
     let front = Front::of(app.address);
-    let idle = front.sockets();
+    let idle = front.idle_sockets();
     let mut clients: Vec<Client> = (0..4).map(|_| front.connect()).collect();
     for client in &mut clients {
         client.send(authorized(&front, "GET /stream?count=forever&gap=0.05", ""));

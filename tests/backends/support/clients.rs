@@ -10,9 +10,14 @@ use super::{Front, installed};
 /// curl that trusts the gateway's certificate and carries the token of `ann`. Nothing of the caller's environment or
 /// home directory counts.
 pub(crate) fn curl(front: &Front, arguments: &[&str]) -> Command {
+    curl_as(front, &front.access, arguments)
+}
+
+/// The same with another token.
+pub(crate) fn curl_as(front: &Front, token: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(installed("curl"));
     command.args(["-q", "--silent", "--show-error", "--noproxy", "*", "--max-time", "600", "--cacert"]);
-    command.arg(front.certificate()).args(["-H", &format!("Authorization: Bearer {}", front.access)]).args(arguments);
+    command.arg(front.certificate()).args(["-H", &format!("Authorization: Bearer {token}")]).args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -6,8 +6,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::common::{Client, Process, Toml, Workplace};
+use super::common::{Client, Process, Reply, Toml, Workplace, refresh};
 use super::eventually;
+
+/// What a login backend gets.
+#[derive(Clone, Debug)]
+pub(crate) struct SignedIn {
+    pub(crate) session: String,
+    pub(crate) access: String,
+    refresh: String,
+}
 
 /// A gateway process in front of servers, and a user who is signed in.
 pub(crate) struct Front {
@@ -49,6 +57,45 @@ impl Front {
         self.process.place.path("cert.pem")
     }
 
+    /// Another session.
+    pub(crate) fn sign_in(&self, user: &str) -> SignedIn {
+        let body = format!("{{\"user_id\":\"{user}\"}}");
+        let json = self.ask_admin("POST", "/v1/sessions", &body, 201).json();
+        let text = |name: &str| json[name].as_str().expect("text").to_owned();
+        SignedIn { session: text("session_id"), access: text("access_token"), refresh: text("refresh_token") }
+    }
+
+    /// Ends a session through the admin listener.
+    pub(crate) fn end(&self, session: &str) {
+        self.ask_admin("DELETE", &format!("/v1/sessions/{session}"), "", 204);
+    }
+
+    fn ask_admin(&self, method: &str, path: &str, body: &str, expected: u16) -> Reply {
+        let reply = Client::plain(self.process.admin).ask(format!(
+            "{method} {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer an-admin-token-of-32-characters!\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        assert_eq!(reply.status, expected, "{}", reply.text());
+        reply
+    }
+
+    /// The next pair of the session.
+    pub(crate) fn refresh(&self, who: &SignedIn) -> SignedIn {
+        let json = self.connect().ask(refresh(&who.refresh)).json();
+        let text = |name: &str| json[name].as_str().expect("text").to_owned();
+        SignedIn { session: who.session.clone(), access: text("access_token"), refresh: text("refresh_token") }
+    }
+
+    /// The user ends the session.
+    pub(crate) fn log_out(&self, who: &SignedIn) {
+        let access = &who.access;
+        let reply = self.connect().ask(format!(
+            "POST /auth/logout HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {access}\r\nContent-Length: 0\r\n\r\n"
+        ));
+        assert_eq!(reply.status, 204, "{}", reply.text());
+    }
+
     /// All events so far.
     pub(crate) fn log(&self) -> String {
         self.process.log()
@@ -70,6 +117,17 @@ impl Front {
         let open = fs::read_dir(self.proc("fd")).expect("running").flatten();
         let targets = open.filter_map(|entry| fs::read_link(entry.path()).ok());
         targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+    }
+
+    /// Open sockets while nobody is there: waits until those of the start are closed.
+    pub(crate) fn idle_sockets(&self) -> usize {
+        let mut last = Vec::new();
+        eventually("the number of sockets stays the same", Duration::from_secs(10), || {
+            std::thread::sleep(Duration::from_millis(50));
+            last.push(self.sockets());
+            let same = last.iter().rev().take(4).all(|count| Some(count) == last.last());
+            (last.len() >= 4 && same).then(|| self.sockets())
+        })
     }
 
     /// Waits until it has at most so many sockets open, and returns how long that took.

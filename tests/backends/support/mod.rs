@@ -19,11 +19,11 @@ mod turn;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-pub(crate) use clients::{curl, hashed, hexadecimal, stdout_of};
+pub(crate) use clients::{curl, curl_as, hashed, hexadecimal, stdout_of};
 pub(crate) use common::{Answer, Backend, Client, Toml, get};
-pub(crate) use front::Front;
+pub(crate) use front::{Front, SignedIn};
 pub(crate) use load::{Counts, Load};
-pub(crate) use python::{asgi, gunicorn};
+pub(crate) use python::{asgi, gunicorn, python_script};
 pub(crate) use server::Server;
 pub(crate) use turn::{alone, in_turn};
 pub(crate) use web::{apache, nginx};

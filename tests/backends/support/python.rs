@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::Server;
 
@@ -11,7 +11,7 @@ fn scripts() -> PathBuf {
 }
 
 /// Python with the packages of `requirements.txt`, where the scripts of these tests are found.
-pub(crate) fn python() -> Command {
+fn python() -> Command {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("below the target directory");
     let environment = target.join("python");
     let (program, made_from) = (environment.join("bin/python"), environment.join("requirements.txt"));
@@ -25,6 +25,13 @@ pub(crate) fn python() -> Command {
     for name in ["http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "HTTPS_PROXY"] {
         command.env_remove(name);
     }
+    command
+}
+
+/// A script of these tests.
+pub(crate) fn python_script(name: &str) -> Command {
+    let mut command = python();
+    command.arg(scripts().join(name)).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
