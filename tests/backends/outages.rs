@@ -52,12 +52,14 @@ fn a_server_killed_and_started_again_under_load_leaves_nothing_hanging() {
         });
         println!("killed under {method}: {:?}, the slowest answer after {:.2?}", counts.statuses, counts.slowest);
         let told: Vec<&str> = counts.statuses.keys().map(String::as_str).collect();
-        let expected = ["200", "502 upstream_broken", "502 upstream_unreachable", "504 upstream_timeout"];
+        // The server may die between the header of a response and its body: then the client's connection is cut, too.
+        const CUT: &str = "no answer: unexpected end of file";
+        let expected = ["200", "502 upstream_broken", "502 upstream_unreachable", "504 upstream_timeout", CUT];
         assert!(told.iter().all(|status| expected.contains(status)), "{told:?}\n{}", front.log());
         assert!(told.contains(&"502 upstream_unreachable"), "it was not away: {told:?}");
         assert!(counts.slowest < Duration::from_secs(3), "{:?}", counts.slowest);
         // In flight when it died: at most one of each client, and again when it was not yet up.
-        let broken = counts.statuses.get("502 upstream_broken").copied().unwrap_or_default();
+        let broken: usize = ["502 upstream_broken", CUT].iter().filter_map(|status| counts.statuses.get(*status)).sum();
         assert!(broken <= 2 * CLIENTS, "{:?}", counts.statuses);
         all_is_well(&front, idle);
     }
