@@ -4,6 +4,7 @@
 
 mod asgi;
 mod curl;
+mod grpc;
 mod keep_alive;
 mod large_files;
 mod live_ends;

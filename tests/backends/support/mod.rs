@@ -23,6 +23,7 @@ pub(crate) use clients::{curl, curl_as, hashed, hexadecimal, stdout_of};
 pub(crate) use common::{Answer, Backend, Client, Toml, get};
 pub(crate) use front::{Front, SignedIn};
 pub(crate) use load::{Counts, Load};
+pub(crate) use ports::lasting_port as unused_address;
 pub(crate) use python::{asgi, gunicorn, python_script};
 pub(crate) use server::Server;
 pub(crate) use turn::{alone, in_turn};
