@@ -21,6 +21,7 @@ use crate::gateway::{Gateway, Worker, chain};
 use crate::revocation::Revocations;
 use crate::route::RouteTable;
 use crate::server::accept::{Admission, listen};
+use crate::server::listener::Terms;
 use crate::server::tls::{self, TlsError};
 use crate::server::worker::{self, Drained, WorkerSetup};
 use crate::session::store::{SessionStore, StoreError};
@@ -34,6 +35,7 @@ use crate::token::jwks;
 use crate::token::signing::{SigningKeys, SigningKeysError};
 use crate::token::verify::{IssuerPolicy, Verifier};
 use crate::token::{IssuerIndex, OWN_ISSUER};
+use crate::upstream::{Dialer, Names};
 
 /// Threads for the store's callers, the admin listener and background work.
 const CONTROL_THREADS: usize = 2;
@@ -117,7 +119,7 @@ impl App {
         let access = AccessWriter::start(&config.log).map_err(StartError::Thread)?;
 
         let metrics = Arc::new(foundation.metrics(&config));
-        let Foundation { tls, signing, verifier, sessions, .. } = foundation;
+        let Foundation { tls, dialers, names, signing, verifier, sessions, .. } = foundation;
         let (stop, stopping) = watch::channel(false);
         let (stop_admin, admin_stopping) = watch::channel(false);
         let readiness = Readiness::default();
@@ -127,13 +129,15 @@ impl App {
             verifier: verifier.clone(),
             revocations: sessions.revocations().clone(),
             sessions,
+            dialers,
             metrics: metrics.clone(),
             control: control.handle().clone(),
             config,
         });
 
         let inside = control.enter();
-        let tasks = background(&gateway, &signing, &stopping);
+        let mut tasks = background(&gateway, &signing, &stopping);
+        names.keep_fresh(&mut tasks, &stopping);
         let admin_task = match sockets.admin {
             Some((listener, token)) => {
                 let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Thread)?;
@@ -144,11 +148,11 @@ impl App {
             None => None,
         };
         drop(inside);
-        let workers = start_workers(&gateway, sockets.public, tls, &access, &stopping)?;
+        let workers = start_workers(&gateway, sockets.public, tls.as_ref(), &access, &stopping)?;
         Ok(Self { gateway, listening, admin, control, tasks, admin_task, workers, access, stop, stop_admin, readiness })
     }
 
-    /// Where clients connect, in the order of the configuration; with the ports the system chose for port 0.
+    /// Where clients connect, in the order of `config.server.listeners`; with the ports the system chose for port 0.
     pub fn listening(&self) -> &[SocketAddr] {
         &self.listening
     }
@@ -206,11 +210,13 @@ impl App {
     }
 }
 
-/// What stands on the disk: certificates, store and keys, opened and checked.
+/// What stands on the disk: certificates, authorities, store and keys, opened and checked.
 struct Foundation {
     tls: Option<Arc<ServerConfig>>,
     /// Of each certificate: its file, and when it expires.
     expiry: Vec<(String, UnixTime)>,
+    dialers: Vec<Arc<Dialer>>,
+    names: Names,
     signing: Arc<SigningKeys>,
     verifier: Arc<Verifier>,
     sessions: Arc<Sessions>,
@@ -226,6 +232,7 @@ impl Foundation {
             .map(|(loaded, file)| (file.chain.display().to_string(), loaded.expires))
             .collect();
         let tls = tls::server_config(certificates)?;
+        let (dialers, names) = Dialer::all(&config.upstreams, now)?;
 
         let policy = session_policy(config);
         // The embedded store first: it makes the directory that its keys are in, with a lock against a second process.
@@ -254,7 +261,7 @@ impl Foundation {
             signing.publish_to(&verifier);
         }
         let sessions = Arc::new(Sessions::new(policy, store, signing.clone(), refresh_keys, revocations));
-        Ok(Self { tls, expiry, signing, verifier, sessions })
+        Ok(Self { tls, expiry, dialers, names, signing, verifier, sessions })
     }
 
     fn metrics(&self, config: &Config) -> Metrics {
@@ -272,7 +279,7 @@ impl Foundation {
 
 /// All listening sockets, bound before any thread is started.
 struct Sockets {
-    /// For each address, one socket for each worker.
+    /// For each listener, one socket for each worker.
     public: Vec<Vec<TcpListener>>,
     /// The admin listener's, with its token.
     admin: Option<(TcpListener, Secret)>,
@@ -283,7 +290,8 @@ impl Sockets {
         let bind =
             |address: SocketAddr, count| listen(address, count).map_err(|cause| StartError::Listen { address, cause });
         let workers = config.server.workers.get();
-        let public = config.server.listen.iter().map(|address| bind(*address, workers)).collect::<Result<_, _>>()?;
+        let listeners = config.server.listeners.iter();
+        let public = listeners.map(|listener| bind(listener.address, workers)).collect::<Result<_, _>>()?;
         let admin = match &config.admin {
             Some(admin) => bind(admin.listen, 1)?.pop().map(|listener| (listener, admin.token.clone())),
             None => None,
@@ -318,16 +326,18 @@ fn background(gateway: &Gateway, signing: &Arc<SigningKeys>, stopping: &watch::R
 fn start_workers(
     gateway: &Arc<Gateway>,
     mut sockets: Vec<Vec<TcpListener>>,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<&Arc<ServerConfig>>,
     access: &AccessWriter,
     stopping: &watch::Receiver<bool>,
 ) -> Result<Vec<JoinHandle<io::Result<Drained>>>, StartError> {
     let limits = &gateway.config.limits;
     let admission = Admission::new(limits.connections.get(), limits.connections_per_address.get());
+    let terms = gateway.config.server.listeners.iter().map(|listener| Arc::new(Terms::new(listener, tls)));
+    let terms: Vec<_> = terms.collect();
     let start = |index: usize| {
+        let own = sockets.iter_mut().zip(&terms);
         let setup = WorkerSetup {
-            listeners: sockets.iter_mut().filter_map(Vec::pop).collect(),
-            tls: tls.clone(),
+            listeners: own.filter_map(|(sockets, terms)| Some((sockets.pop()?, terms.clone()))).collect(),
             admission: admission.clone(),
             stopping: stopping.clone(),
             drain_timeout: gateway.config.server.drain_timeout,
@@ -389,7 +399,7 @@ impl Readiness {
     fn refuses_everything(&self, gateway: &Gateway) -> bool {
         let mut judging = gateway.routes.routes().iter().filter(|route| route.access != Access::Public).peekable();
         judging.peek().is_some()
-            && judging.all(|route| route.refuses_stale)
+            && judging.all(|route| route.refuses_stale && !route.observes)
             && gateway.sessions.freshness().is_some_and(|fresh| fresh.is_stale())
     }
 }

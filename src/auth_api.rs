@@ -17,8 +17,9 @@ use zeroize::Zeroizing;
 use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::gateway::Gateway;
+use crate::headers::cors::CorsPolicy;
 use crate::ids::{SessionId, SessionName};
-use crate::limiter::Limiter;
+use crate::limiter::{Exceeded, Limiter, owner_of, seconds};
 use crate::reject::{self, Reason, Rejection};
 use crate::revocation::EndReason;
 use crate::session::store::StoreError;
@@ -77,8 +78,10 @@ pub struct AuthApi {
     public_url: Option<String>,
     issuer: Option<String>,
     signing: Arc<SigningKeys>,
-    per_session: Limiter<SessionId>,
-    per_address: Limiter<IpAddr>,
+    per_session: Limiter,
+    per_address: Limiter,
+    /// What pages of other origins may do.
+    pub cors: Option<CorsPolicy>,
     metrics: Arc<SharedMetrics>,
 }
 
@@ -108,6 +111,7 @@ impl AuthApi {
             signing,
             per_session: Limiter::new(limits.refreshes_per_session),
             per_address: Limiter::new(limits.refreshes_per_address),
+            cors: config.auth.cors.as_ref().map(CorsPolicy::new),
             metrics,
         }
     }
@@ -165,7 +169,7 @@ impl AuthApi {
         body: Incoming,
     ) -> Result<Response<Bytes>, Rejection> {
         let now = Instant::now();
-        self.per_address.take(call.client, now).map_err(too_many)?;
+        self.per_address.take(owner_of(call.client), now).map_err(too_many)?;
         let form = Form::read(call.parts, body).await?;
         match form.grant_type.as_deref() {
             Some("refresh_token") => {}
@@ -350,9 +354,8 @@ fn store_failed(what: &str, error: &StoreError) -> Rejection {
     Reason::StoreUnavailable.into()
 }
 
-fn too_many(wait: Duration) -> Rejection {
-    let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
-    Rejection { retry_after: Some(seconds), ..Rejection::from(Reason::TooManyRefreshes) }
+fn too_many(exceeded: Exceeded) -> Rejection {
+    Rejection { retry_after: Some(seconds(exceeded.retry_in).max(1)), ..Rejection::from(Reason::TooManyRefreshes) }
 }
 
 /// RFC 6749 §5.1

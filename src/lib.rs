@@ -6,16 +6,19 @@
 //! - `shared_files`: files that several processes change: seeing it, and taking turns.
 //! - [`path`]: which spellings of a path have one reading.
 //! - [`config`]: the TOML file, checked whole.
+//! - [`certificate`]: certificates and keys in files, checked when they are read.
 //! - [`token`]: access tokens: taken from a request, verified, remembered, minted.
 //! - [`revocation`]: ended sessions and users.
 //! - [`session`]: sign-in, refresh, end; the rules once, the stores beneath.
-//! - [`route`], [`headers`]: where a request goes, and what of its header does.
+//! - [`limiter`]: so many in so long.
+//! - [`interim`]: responses before the response.
+//! - [`headers`], [`route`]: what of a header goes on, and where a request goes.
 //! - [`reject`]: every refusal and its status.
 //! - [`telemetry`]: events, access log, metrics.
 //! - [`live`]: open streams, and the sessions they belong to.
 //! - [`body`], [`upstream`]: bodies on their way, and the connections to servers.
 //! - [`tunnel`]: what follows an upgrade: bytes in both directions.
-//! - [`limiter`], [`auth_api`]: the public endpoints.
+//! - [`auth_api`]: the public endpoints.
 //! - [`gateway`]: a request, end to end.
 //! - [`server`]: sockets, TLS, deadlines, workers.
 //! - [`admin`]: the admin listener.
@@ -26,12 +29,14 @@ pub mod admin;
 pub mod app;
 pub mod auth_api;
 pub mod body;
+pub mod certificate;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod gateway;
 pub mod headers;
 pub mod ids;
+pub mod interim;
 pub mod limiter;
 pub mod live;
 pub mod path;

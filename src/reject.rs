@@ -138,6 +138,10 @@ reasons! {
         InvalidGrant = 400 "invalid_grant";
         /// A `grant_type` other than `refresh_token`.
         UnsupportedGrantType = 400 "unsupported_grant_type";
+        /// A preflight of a page that may not call.
+        OriginNotAllowed = 403 "origin_not_allowed";
+        /// More requests than a `rate_limit` of the route.
+        RateLimited = 429 "rate_limited";
         /// More refreshes than `limits.refreshes_per_session` or `limits.refreshes_per_address`.
         TooManyRefreshes = 429 "too_many_refreshes";
     }
@@ -300,6 +304,7 @@ fn general_error(reason: Reason) -> &'static str {
         _ => match reason.status().as_u16() {
             400 => "invalid_request",
             401 => "invalid_token",
+            403 => "forbidden",
             404 => "not_found",
             405 => "method_not_allowed",
             408 => "request_timeout",

@@ -5,7 +5,7 @@ use crate::cli::output::{Failure, Outcome};
 use crate::cli::stop::{Hangup, Stop};
 use crate::cli::{ConfigArg, check};
 use crate::clock::UnixTime;
-use crate::config::Config;
+use crate::config::{Config, Listener};
 use crate::telemetry;
 
 /// Serve a configuration until a signal says stop
@@ -35,9 +35,12 @@ pub(super) fn run(args: &Args) -> Result<Outcome, Failure> {
 
 fn announce(app: &App) {
     let config = &app.gateway().config;
-    let tls = !config.server.certificates.is_empty();
-    let scheme = if tls { "https" } else { "http" };
-    let urls: Vec<String> = app.listening().iter().map(|address| format!("{scheme}://{address}")).collect();
+    let listeners = &config.server.listeners;
+    let tls = listeners.iter().any(|listener| listener.tls);
+    let url = |(listener, address): (&Listener, &std::net::SocketAddr)| {
+        format!("{}://{}", if listener.tls { "https" } else { "http" }, listener.describe(*address))
+    };
+    let urls: Vec<String> = listeners.iter().zip(app.listening()).map(url).collect();
     let admin = app.admin().map_or_else(|| String::from("off"), |address| format!("http://{address}"));
     tracing::info!(
         tls,

@@ -45,15 +45,15 @@ impl Check<'_> {
     /// The admin listener never answers on a public address.
     fn listeners(&self) {
         let Some(admin) = &self.config.admin else { return };
-        if !self.sound(&["admin.listen", "server.listen"]) {
+        if !self.sound(&["admin.listen", "server.listen", "server.listener"]) {
             return;
         }
-        for public in &self.config.server.listen {
-            if overlap(*public, admin.listen) {
+        for public in self.config.server.listeners.iter().map(|listener| listener.address) {
+            if overlap(public, admin.listen) {
                 self.fault(
                     "admin.listen",
                     format_args!(
-                        "admin: listen \"{}\" is also reached through server.listen \"{public}\", expected an address \
+                        "admin: listen \"{}\" is also reached through the listener \"{public}\", expected an address \
                          of its own",
                         admin.listen
                     ),
@@ -302,17 +302,21 @@ impl Check<'_> {
             if !self.sound(&[&format!("{at}.host"), &format!("{at}.path"), &format!("{at}.methods")]) {
                 continue;
             }
-            let same_place = seen.entry((&route.host, &route.path)).or_default();
-            let overlap = same_place.iter().find_map(|(first, earlier)| Some((first, shared(route, earlier)?)));
-            if let Some((first, shared)) = overlap {
-                let first = self.line(&format!("route[{first}]"));
-                let message = format_args!(
-                    "route {:?}: has the same host and path as the route on {first} and shares {shared} with it",
-                    route.name
-                );
-                self.fault(&format!("{at}.path"), message);
+            // A host and a wildcard around it do not overlap: the host wins.
+            let hosts = route.hosts.iter().map(Some);
+            for host in hosts.chain(route.hosts.is_empty().then_some(None)) {
+                let same_place = seen.entry((host, &route.path)).or_default();
+                let overlap = same_place.iter().find_map(|(first, earlier)| Some((first, shared(route, earlier)?)));
+                if let Some((first, shared)) = overlap {
+                    let first = self.line(&format!("route[{first}]"));
+                    let message = format_args!(
+                        "route {:?}: has the same host and path as the route on {first} and shares {shared} with it",
+                        route.name
+                    );
+                    self.fault(&format!("{at}.path"), message);
+                }
+                same_place.push((index, route));
             }
-            same_place.push((index, route));
         }
     }
 

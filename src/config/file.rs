@@ -54,11 +54,12 @@ impl Config {
         let root = Table::root(&document, &entries);
 
         let upstreams = upstream::upstreams(&root);
-        let routes = route::routes(&root, &upstreams);
+        let auth = session::auth(&root);
+        let routes = route::routes(&root, &upstreams, &auth);
         let mut config = Self {
             server: server::server(&root),
             admin: server::admin(&root),
-            auth: session::auth(&root),
+            auth,
             session: session::session(&root),
             store: store::store(&root),
             limits: limits::limits(&root),

@@ -3,7 +3,8 @@
 //! [`Config`] holds typed and checked values only. [`Config::load`] reads every value of the file before it gives up,
 //! so that all faults are reported at once, each with line, column and what was expected. From the text inwards:
 //!
-//! - `file` puts a `Config` together from the sections: `server`, `session`, `store`, `limits`, `upstream`, `route` and `streams`;
+//! - `file` puts a `Config` together from the sections: `server`, `listener`, `session`, `store`, `limits`,
+//!   `upstream` and `route`;
 //! - `reader` reads one key of one table, with `shape` (which keys there are), `units`, `names`, `secret` and `nearest`;
 //! - `document` collects the faults; `consistency` finds those that show only between values;
 //! - `fault` is how they are shown, and `redact` how a configuration is.
@@ -13,6 +14,7 @@ mod document;
 mod fault;
 mod file;
 mod limits;
+mod listener;
 mod names;
 mod nearest;
 mod reader;
@@ -20,30 +22,36 @@ mod redact;
 mod route;
 mod secret;
 mod server;
+mod server_address;
 mod session;
 mod shape;
 mod store;
-mod streams;
 mod units;
 mod upstream;
+mod upstream_tls;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Method};
+use http::HeaderName;
 use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 use zeroize::Zeroizing;
 
 pub use self::fault::{Fault, Faults, Position, Source};
-pub use self::streams::{OnTokenExpiry, Upgrades};
+pub use self::route::{
+    Access, Action, Cors, Forward, HeaderRules, HostPattern, LimitBy, Mode, OnTokenExpiry, OriginPattern, RateLimit,
+    Redirect, Respond, Rewrite, Route, Upgrades, WhenStale,
+};
+pub use self::server_address::ServerAddress;
+pub use self::upstream::{Protocol, Upstream};
+pub use self::upstream_tls::{Pin, UpstreamTls};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -75,8 +83,8 @@ pub struct Config {
 /// `[server]`
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// `listen`: at least one. Port 0 lets the system pick a free one.
-    pub listen: Vec<SocketAddr>,
+    /// `listen` and `[[server.listener]]`, in this order: at least one.
+    pub listeners: Vec<Listener>,
     /// `workers`: serving threads; `"auto"` is one per core this process may use.
     pub workers: NonZeroUsize,
     /// `trusted_proxies`: peers whose `X-Forwarded-*` is believed.
@@ -85,6 +93,36 @@ pub struct Server {
     pub certificates: Vec<Certificate>,
     /// `drain_timeout`: how long requests in flight may take once a stop was asked for, 30 s by default.
     pub drain_timeout: Duration,
+}
+
+/// Where clients connect: an address of `server.listen`, or a `[[server.listener]]`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Listener {
+    /// `address`. Port 0 lets the system pick a free one.
+    pub address: SocketAddr,
+    /// `tls`: by default whether there is a certificate, and not with `redirect_to_https`.
+    pub tls: bool,
+    /// `proxy_protocol`: the balancers that begin each connection with a PROXY header; nobody else may connect. Empty,
+    /// the default: it is not spoken.
+    pub proxy_protocol: Vec<IpNet>,
+    /// `redirect_to_https`: every request is sent to `https` at this port; `true` is 443.
+    pub redirect_to_https: Option<NonZeroU16>,
+}
+
+impl Listener {
+    /// As `server.listen` has it.
+    fn plainly(address: SocketAddr, tls: bool) -> Self {
+        Self { address, tls, proxy_protocol: Vec::new(), redirect_to_https: None }
+    }
+
+    /// `address`, which is this listener's own but for a port that the system chose, and in parentheses what is special
+    /// about it.
+    pub fn describe(&self, address: SocketAddr) -> String {
+        let proxied = if self.proxy_protocol.is_empty() { None } else { Some(String::from("PROXY protocol")) };
+        let redirects = self.redirect_to_https.map(|port| format!("redirects to https at port {port}"));
+        let special: Vec<String> = proxied.into_iter().chain(redirects).collect();
+        if special.is_empty() { address.to_string() } else { format!("{address} ({})", special.join(", ")) }
+    }
 }
 
 /// `[[server.tls.certificate]]`
@@ -119,6 +157,10 @@ pub struct Auth {
     pub session_header: HeaderName,
     /// `strip_headers`: more names that a client may never send to an upstream.
     pub strip_headers: Vec<HeaderName>,
+    /// `mode` of the routes that do not say one, `"enforce"` by default.
+    pub mode: Mode,
+    /// `cors` of the public endpoints; without it pages of other origins cannot call them.
+    pub cors: Option<Cors>,
 }
 
 /// `[session]`: what Portcullis signs and how long it lasts.
@@ -321,86 +363,13 @@ pub enum JwksSource {
     Url(http::Uri),
 }
 
-/// `[upstream.NAME]`
-#[derive(Clone, Debug)]
-pub struct Upstream {
-    /// The name.
-    pub name: Arc<str>,
-    /// `servers`: at least one.
-    pub servers: Vec<Origin>,
-    /// `connect_timeout`, 5 s by default.
-    pub connect_timeout: Duration,
-    /// `response_timeout`: from the end of the request to the response header, 60 s by default.
-    pub response_timeout: Duration,
-    /// `body_idle_timeout`: between two pieces of a response body, 60 s by default.
-    pub body_idle_timeout: Duration,
-    /// `keep_alive_timeout`: how long an unused connection is kept, 55 s by default: less than what servers commonly wait.
-    pub keep_alive_timeout: Duration,
-    /// `keep_alive_connections`: unused connections kept for each server by each worker, 128 by default.
-    pub keep_alive_connections: NonZeroUsize,
-}
-
-/// Where a server is: one of an upstream (`http://host:port`), or of the shared store.
+/// Where a server of the shared store is.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Origin {
     /// Host name or address, without brackets.
     pub host: String,
     /// Port.
     pub port: u16,
-}
-
-/// `[[route]]`
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// `name`, by default its host and path: for logs and metrics. Only given names are unique.
-    pub name: Arc<str>,
-    /// `host`, lower case, without port and trailing dot, an IPv6 address in brackets; `None` is any.
-    pub host: Option<String>,
-    /// `path`: canonical, starts with `/`; a slash at its end is dropped (but for `/` itself).
-    pub path: String,
-    /// `methods`; empty is any.
-    pub methods: Vec<Method>,
-    /// `upstream`: index into [`Config::upstreams`].
-    pub upstream: usize,
-    /// `auth`, `"required"` by default.
-    pub access: Access,
-    /// `forward_token`: leave the client's `Authorization` in the request.
-    pub forward_token: bool,
-    /// `allow_path`: spellings that are refused elsewhere.
-    pub allow_path: crate::path::Spellings,
-    /// `issuers`: only tokens of these issuers; empty is all.
-    pub issuers: Vec<String>,
-    /// `response_timeout`, instead of the upstream's.
-    pub response_timeout: Option<Duration>,
-    /// `body_bytes`, instead of the limit of all.
-    pub body_bytes: Option<Option<NonZeroU64>>,
-    /// `when_stale`, `"serve"` by default.
-    pub when_stale: WhenStale,
-    /// `on_token_expiry`, `"close"` by default.
-    pub on_token_expiry: OnTokenExpiry,
-    /// `upgrades`, `"any"` by default.
-    pub upgrades: Upgrades,
-}
-
-/// `route.when_stale`: what becomes of a request with an identity while the ends of sessions made on other gateways are
-/// not known up to `store.max_revocation_lag` ago.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum WhenStale {
-    /// `"serve"`: judged by what is known.
-    Serve,
-    /// `"refuse"`: 503.
-    Refuse,
-}
-
-/// `route.auth`
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Access {
-    /// No request without an identity.
-    Required,
-    /// A request without `Authorization` passes without identity; one with a bad token is refused.
-    Optional,
-    /// Tokens are not looked at.
-    Public,
 }
 
 /// A secret given as `file:PATH` or `env:NAME`. Zeroed when dropped and never printed.

@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::{HeaderName, Method, Uri};
 
-use super::Origin;
 use super::nearest::nearest;
 use crate::path;
 
@@ -15,9 +14,6 @@ use crate::path;
 pub(super) fn host(text: &str) -> Result<String, String> {
     if text.contains("://") || text.contains('/') {
         return Err(String::from("is not a host, expected one without scheme and path, such as \"shop.example.com\""));
-    }
-    if text.contains('*') {
-        return Err(String::from("has a wildcard, which is not supported: name each host, or leave host out for any"));
     }
     if let Some(address) = text.strip_prefix('[') {
         let address = address.strip_suffix(']').and_then(|address| address.parse::<Ipv6Addr>().ok());
@@ -61,44 +57,15 @@ fn host_name(text: &str) -> Result<String, String> {
     Ok(name)
 }
 
-/// Reads an upstream's server: `http://HOST[:PORT]`, port 80 when there is none.
+/// Reads the name that a server's certificate is for: a domain name or an address, without brackets.
 ///
 /// # Errors
 /// What is wrong, to be put behind the text.
-pub(super) fn origin(text: &str) -> Result<Origin, String> {
-    let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-    let authority = match scheme.as_deref() {
-        Some("http") => &text["http://".len()..],
-        Some("https") => {
-            return Err(String::from("asks for TLS to the upstream, which is not supported yet, expected http://"));
-        }
-        Some(scheme) => return Err(format!("has the scheme {scheme:?}, expected http://")),
-        None => return Err(String::from("has no scheme, expected http://")),
-    };
-    if let Some(at) = authority.find(['/', '?', '#']) {
-        let part = match authority.as_bytes().get(at) {
-            Some(b'/') => "path: requests are forwarded with their own",
-            Some(b'?') => "query: requests are forwarded with their own",
-            _ => "fragment",
-        };
-        return Err(format!("has a {part}, expected only http://HOST:PORT"));
+pub(super) fn server_name(text: &str) -> Result<String, String> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok(address.to_string()),
+        Err(_) => host_name(text),
     }
-    if authority.contains('@') {
-        return Err(String::from(
-            "has a user name or password, which is not supported, expected only http://HOST:PORT",
-        ));
-    }
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (authority, None),
-    };
-    let port = match port {
-        None => 80,
-        Some(text) => {
-            self::port(text).ok_or_else(|| format!("has the port {text:?}, expected a number from 1 to 65535"))?
-        }
-    };
-    Ok(Origin { host: authority_host(host, "http")?, port })
 }
 
 /// Reads a port: digits only, and not 0, which nobody listens on.
@@ -157,7 +124,7 @@ pub(super) fn public_url(text: &str) -> Result<String, String> {
 }
 
 /// An absolute `http` or `https` URL without user and fragment.
-fn url(text: &str, example: &str) -> Result<Uri, String> {
+pub(super) fn url(text: &str, example: &str) -> Result<Uri, String> {
     let not_a_url = || format!("is not a URL, expected one such as \"{example}\"");
     let uri = text
         .parse::<Uri>()
@@ -342,7 +309,51 @@ pub(super) fn stripped_header(text: &str) -> Result<HeaderName, String> {
     Ok(name)
 }
 
-fn header(text: &str) -> Result<HeaderName, String> {
+/// Fields besides [`HOP_BY_HOP`] that only the two ends of one connection may say to each other.
+const OF_ONE_CONNECTION: [&str; 4] = ["expect", "http2-settings", "proxy-authenticate", "proxy-authorization"];
+
+/// Fields that the gateway writes into every request.
+const FORWARDING: [&str; 8] = [
+    "forwarded",
+    "traceparent",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-request-id",
+];
+
+/// Reads the name of a header that a route may change on the way to an upstream.
+///
+/// # Errors
+/// What is wrong, to be put behind the text.
+pub(super) fn forwarded_header(text: &str) -> Result<HeaderName, String> {
+    let name = answered_header(text)?;
+    if FORWARDING.contains(&name.as_str()) {
+        return Err(String::from("is written by the gateway, which alone knows what to say there"));
+    }
+    Ok(name)
+}
+
+/// Reads the name of a header that a route may change in an answer.
+///
+/// # Errors
+/// What is wrong, to be put behind the text.
+pub(super) fn answered_header(text: &str) -> Result<HeaderName, String> {
+    let name = header(text)?;
+    // Two readers of one message could take it for two different ones.
+    if HOP_BY_HOP.contains(&name.as_str()) || OF_ONE_CONNECTION.contains(&name.as_str()) {
+        return Err(String::from("belongs to the connection or to the framing of the message"));
+    }
+    Ok(name)
+}
+
+/// Reads the name of a header.
+///
+/// # Errors
+/// What is wrong, to be put behind the text.
+pub(super) fn header(text: &str) -> Result<HeaderName, String> {
     // Backends fold `_` and `.` to `-`, so a name with one of them would be two names.
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
         return Err(String::from(
@@ -371,23 +382,6 @@ mod tests {
         }
         for text in ["", ".", "a..b", "-a", "a-", "a b", "1.2.3", "a:", "[::1]:80", "[::1", &"a".repeat(64)] {
             assert!(host(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_server_is_scheme_host_and_port() {
-        for (text, host, port) in [
-            ("http://10.0.0.5:8080", "10.0.0.5", 8080),
-            ("HTTP://Orders.internal", "orders.internal", 80),
-            ("http://[fd00::5]", "fd00::5", 80),
-            ("http://[fd00::5]:81", "fd00::5", 81),
-        ] {
-            assert_eq!(origin(text), Ok(Origin { host: host.to_owned(), port }), "{text}");
-        }
-        for text in
-            ["", "http://", "http://a:", "http://a:0", "http://a:+80", "http://a b", "http://a/", "//a", "http:a"]
-        {
-            assert!(origin(text).is_err(), "{text}");
         }
     }
 
@@ -441,9 +435,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in "[\\[\\]:@/a-z0-9.%;*\\PC]{0,40}") {
-            drop((host(&text), origin(&text), jwks_url(&text), public_url(&text), method(&text)));
+            drop((host(&text), authority_host(&text, "http"), server_name(&text), jwks_url(&text), public_url(&text), method(&text)));
             drop((canonical_route_path(&text), identity_header(&text), stripped_header(&text)));
-            drop((origin(&format!("http://{text}")), jwks_url(&format!("https://{text}"))));
+            drop(jwks_url(&format!("https://{text}")));
         }
 
         #[test]

@@ -3,6 +3,7 @@
 //! A value at fault is noted in the [`Document`] and read as `None`; whoever asked puts a stand-in in its place and
 //! goes on, so that all faults are found in one run. A `Config` made with stand-ins is never handed out.
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::sync::LazyLock;
 
@@ -92,7 +93,15 @@ impl<'d> Table<'d> {
 
     /// The table at `key`; an empty one when it is not there or no table.
     pub(super) fn section(&self, key: &'static str, shape: &'static Shape) -> Table<'d> {
-        let label = shape.title.trim_matches(['[', ']']).to_owned();
+        self.labelled_section(key, shape, shape.title.trim_matches(['[', ']']).to_owned())
+    }
+
+    /// As [`Table::section`], of a table that has a name: its faults begin with that name and `key`.
+    pub(super) fn subsection(&self, key: &'static str, shape: &'static Shape) -> Table<'d> {
+        self.labelled_section(key, shape, format!("{}: {key}", self.label))
+    }
+
+    fn labelled_section(&self, key: &'static str, shape: &'static Shape, label: String) -> Table<'d> {
         match self.get(key) {
             Some(value) => Table::of(value, shape, label),
             None => Table {
@@ -132,6 +141,24 @@ impl<'d> Table<'d> {
             Table::of(item, shape, label)
         };
         items.map(table).collect()
+    }
+
+    /// The table at `key` of this one, such as `route.cors`. Its faults begin with this one's label.
+    pub(super) fn inner(&self, key: &'static str, shape: &'static Shape) -> Table<'d> {
+        let label = format!("{}{key}", self.prefix());
+        match self.get(key) {
+            Some(value) => Table::of(value, shape, label),
+            None => Table { label, ..self.section(key, shape) },
+        }
+    }
+
+    /// The tables of the array at `key` of this one. Their faults begin with this one's label and their number.
+    pub(super) fn inner_all(&self, key: &'static str, shape: &'static Shape) -> Vec<Table<'d>> {
+        let (prefix, count) = (self.prefix(), Cell::new(0));
+        self.sections(key, shape, |_| {
+            count.set(count.get() + 1);
+            Some(format!("{prefix}{key} {}", count.get()))
+        })
     }
 
     /// The tables of `[key.NAME]` with their names, in the order of the file.

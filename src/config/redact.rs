@@ -5,10 +5,9 @@ use serde_json::{Map, Value, json};
 use super::store::scheme;
 use super::units::{show_duration, show_size};
 use super::{
-    Access, AccessLog, Admin, Auth, Certificate, Config, JwksSource, Limits, Log, LogFormat, Origin, Rate, Redis,
-    Route, Server, Session, Store, Topology, TrustedIssuer, Upstream, WhenStale,
+    AccessLog, Admin, Auth, Certificate, Config, Cors, JwksSource, Limits, Listener, Log, LogFormat, Origin, Rate,
+    Redis, Server, Session, Store, Topology, TrustedIssuer, Upstream, UpstreamTls,
 };
-use crate::path::Spellings;
 
 impl Config {
     /// The configuration in effect, with all defaults filled in, in the tables, keys and units of the file. Paths are
@@ -22,40 +21,10 @@ impl Config {
             ("log", log(&self.log)),
             ("trusted_issuer", self.trusted_issuers.iter().map(trusted_issuer).collect()),
             ("upstream", self.upstreams.iter().map(|it| (it.name.to_string(), upstream(it))).collect()),
-            ("route", self.routes.iter().map(|route| self.route(route)).collect()),
+            ("route", self.routes.iter().map(|it| it.shown(&self.upstreams, self.store.redis.is_some())).collect()),
         ]);
         put(&mut json, "admin", self.admin.as_ref().map(admin));
         put(&mut json, "session", self.session.as_ref().map(session));
-        Value::Object(json)
-    }
-
-    fn route(&self, route: &Route) -> Value {
-        let upstream = self.upstreams.get(route.upstream).map(|upstream| &*upstream.name);
-        let spellings = Spellings::NAMES.iter().filter(|name| {
-            Spellings::named(name).is_some_and(|spelling| route.allow_path.with(spelling) == route.allow_path)
-        });
-        let mut json = object([
-            ("name", json!(&*route.name)),
-            ("path", json!(route.path)),
-            ("auth", json!(access(route.access))),
-            ("forward_token", json!(route.forward_token)),
-            ("allow_path", json!(spellings.collect::<Vec<_>>())),
-        ]);
-        put(&mut json, "host", route.host.as_ref().map(|host| json!(host)));
-        put(&mut json, "upstream", upstream.map(|name| json!(name)));
-        // None named means any: an empty array would read as none.
-        put(&mut json, "methods", some(route.methods.iter().map(http::Method::as_str)));
-        put(&mut json, "issuers", some(route.issuers.iter().map(String::as_str)));
-        put(&mut json, "response_timeout", route.response_timeout.map(|it| json!(show_duration(it))));
-        put(&mut json, "body_bytes", route.body_bytes.map(|it| size_or_unlimited(it.map(u64::from))));
-        if route.access != Access::Public {
-            put(&mut json, "on_token_expiry", Some(json!(route.on_token_expiry.as_str())));
-        }
-        put(&mut json, "upgrades", route.upgrades.named().map(|names| json!(names)));
-        // Elsewhere there is nothing for it to say.
-        if self.store.redis.is_some() && route.access != Access::Public {
-            put(&mut json, "when_stale", Some(json!(when_stale(route.when_stale))));
-        }
         Value::Object(json)
     }
 }
@@ -86,13 +55,25 @@ fn server(server: &Server) -> Value {
     let certificate =
         |it: &Certificate| json!({ "chain": it.chain.display().to_string(), "key": it.key.display().to_string() });
     let mut json = object([
-        ("listen", strings(&server.listen)),
         ("workers", json!(server.workers)),
         ("trusted_proxies", strings(&server.trusted_proxies)),
         ("drain_timeout", json!(show_duration(server.drain_timeout))),
     ]);
+    // The short form of those that are as it has them.
+    let plain = |it: &&Listener| **it == Listener::plainly(it.address, !server.certificates.is_empty());
+    let (short, long) = server.listeners.iter().partition::<Vec<_>, _>(plain);
+    put(&mut json, "listen", (!short.is_empty()).then(|| short.iter().map(|it| it.address.to_string()).collect()));
+    put(&mut json, "listener", (!long.is_empty()).then(|| long.into_iter().map(listener).collect()));
     let certificates = server.certificates.iter().map(certificate).collect::<Vec<_>>();
     put(&mut json, "tls", (!certificates.is_empty()).then(|| json!({ "certificate": certificates })));
+    Value::Object(json)
+}
+
+fn listener(listener: &Listener) -> Value {
+    let mut json = object([("address", json!(listener.address.to_string())), ("tls", json!(listener.tls))]);
+    let networks = &listener.proxy_protocol;
+    put(&mut json, "proxy_protocol", (!networks.is_empty()).then(|| strings(networks)));
+    put(&mut json, "redirect_to_https", listener.redirect_to_https.map(|port| json!(port)));
     Value::Object(json)
 }
 
@@ -106,7 +87,9 @@ fn auth(auth: &Auth) -> Value {
         ("user_header", json!(auth.user_header.as_str())),
         ("session_header", json!(auth.session_header.as_str())),
         ("strip_headers", strings(&auth.strip_headers)),
+        ("mode", json!(auth.mode.as_str())),
     ]);
+    put(&mut json, "cors", auth.cors.as_ref().map(Cors::shown));
     put(&mut json, "public_url", auth.public_url.as_ref().map(|url| json!(url)));
     Value::Object(json)
 }
@@ -215,29 +198,28 @@ fn trusted_issuer(issuer: &TrustedIssuer) -> Value {
 }
 
 fn upstream(upstream: &Upstream) -> Value {
-    json!({
-        "servers": strings(&upstream.servers),
-        "connect_timeout": show_duration(upstream.connect_timeout),
-        "response_timeout": show_duration(upstream.response_timeout),
-        "body_idle_timeout": show_duration(upstream.body_idle_timeout),
-        "keep_alive_timeout": show_duration(upstream.keep_alive_timeout),
-        "keep_alive_connections": upstream.keep_alive_connections,
-    })
+    let mut json = object([
+        ("servers", strings(&upstream.servers)),
+        ("connect_timeout", json!(show_duration(upstream.connect_timeout))),
+        ("response_timeout", json!(show_duration(upstream.response_timeout))),
+        ("body_idle_timeout", json!(show_duration(upstream.body_idle_timeout))),
+        ("keep_alive_timeout", json!(show_duration(upstream.keep_alive_timeout))),
+        ("keep_alive_connections", json!(upstream.keep_alive_connections)),
+        ("protocol", json!(upstream.protocol.to_string())),
+    ]);
+    put(&mut json, "resolver", upstream.resolver.map(|resolver| json!(resolver.to_string())));
+    put(&mut json, "tls", upstream_tls(&upstream.tls));
+    Value::Object(json)
 }
 
-fn access(access: Access) -> &'static str {
-    match access {
-        Access::Required => "required",
-        Access::Optional => "optional",
-        Access::Public => "public",
-    }
-}
-
-fn when_stale(when_stale: WhenStale) -> &'static str {
-    match when_stale {
-        WhenStale::Serve => "serve",
-        WhenStale::Refuse => "refuse",
-    }
+fn upstream_tls(tls: &UpstreamTls) -> Option<Value> {
+    let mut json = Map::new();
+    put(&mut json, "ca", tls.ca.as_ref().map(|path| json!(path.display().to_string())));
+    put(&mut json, "server_name", tls.server_name.as_ref().map(|name| json!(name)));
+    put(&mut json, "certificate", tls.certificate.as_ref().map(|it| json!(it.chain.display().to_string())));
+    put(&mut json, "key", tls.certificate.as_ref().map(|it| json!(it.key.display().to_string())));
+    put(&mut json, "pins", (!tls.pins.is_empty()).then(|| strings(&tls.pins)));
+    (!json.is_empty()).then_some(Value::Object(json))
 }
 
 impl Origin {
@@ -250,31 +232,24 @@ impl Origin {
     }
 }
 
-/// As the file writes it: `http://10.0.0.5:8080`.
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "http://{}", self.authority())
-    }
-}
-
-fn size_or_unlimited(bytes: Option<u64>) -> Value {
+pub(super) fn size_or_unlimited(bytes: Option<u64>) -> Value {
     bytes.map_or(json!("unlimited"), |bytes| json!(show_size(bytes)))
 }
 
-fn strings<T: ToString>(values: &[T]) -> Value {
+pub(super) fn strings<T: ToString>(values: &[T]) -> Value {
     values.iter().map(T::to_string).collect()
 }
 
-fn some<'s>(texts: impl Iterator<Item = &'s str>) -> Option<Value> {
+pub(super) fn some<'s>(texts: impl Iterator<Item = &'s str>) -> Option<Value> {
     let texts = texts.collect::<Vec<_>>();
     (!texts.is_empty()).then(|| json!(texts))
 }
 
-fn object<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
+pub(super) fn object<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
     members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-fn put(json: &mut Map<String, Value>, key: &str, value: Option<Value>) {
+pub(super) fn put(json: &mut Map<String, Value>, key: &str, value: Option<Value>) {
     if let Some(value) = value {
         json.insert(key.to_owned(), value);
     }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::nearest::suggestion;
 use super::reader::{Table, Value};
 use super::secret::{self, secret};
-use super::{AccessLog, Admin, Certificate, Log, LogFormat, Secret, Server, shape};
+use super::{AccessLog, Admin, Certificate, Log, LogFormat, Secret, Server, listener, shape};
 
 /// Most serving threads. More than any machine has cores, and few enough that all can start.
 const MOST_WORKERS: u64 = 1024;
@@ -21,19 +21,16 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) fn server(root: &Table<'_>) -> Server {
     let table = root.section("server", &shape::SERVER);
-    const ADDRESSES: &str = "addresses such as \"0.0.0.0:8443\"";
-    let listen = table.require("listen", &format!("an array of {ADDRESSES}"));
     let tls = table.section("tls", &shape::TLS);
+    let certificates = certificates(&tls);
     Server {
-        listen: listen
-            .map(|value| value.each(value.some_items(ADDRESSES), |item| address(item, "0.0.0.0:8443")))
-            .unwrap_or_default(),
+        listeners: listener::listeners(&table, !certificates.is_empty()),
         workers: table.get("workers").and_then(|value| workers(&value)).unwrap_or_else(one_per_core),
         trusted_proxies: table
             .get("trusted_proxies")
             .map(|value| value.each(value.items("networks such as \"10.0.0.0/8\""), network))
             .unwrap_or_default(),
-        certificates: certificates(&tls),
+        certificates,
         drain_timeout: table
             .get("drain_timeout")
             .and_then(|value| value.duration(Duration::from_millis(1)))
@@ -74,7 +71,8 @@ fn certificates(tls: &Table<'_>) -> Vec<Certificate> {
         .collect()
 }
 
-fn address(value: &Value<'_>, example: &str) -> Option<SocketAddr> {
+/// An IP address with a port.
+pub(super) fn address(value: &Value<'_>, example: &str) -> Option<SocketAddr> {
     value.parsed(&format!("an address such as {example:?}"), |text| {
         let address = text.parse::<SocketAddr>().ok();
         address.ok_or_else(|| format!("is not an IP address with a port, expected one such as {example:?}"))
@@ -82,10 +80,11 @@ fn address(value: &Value<'_>, example: &str) -> Option<SocketAddr> {
 }
 
 /// A CIDR, or an address that stands for itself alone.
-fn network(value: &Value<'_>) -> Option<IpNet> {
+pub(super) fn network(value: &Value<'_>) -> Option<IpNet> {
     value.parsed("a network such as \"10.0.0.0/8\"", |text| {
         if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(IpNet::from(address));
+            // Clients of IPv6 sockets that come over IPv4 are judged by their own address.
+            return Ok(IpNet::from(address.to_canonical()));
         }
         let network = text.parse::<IpNet>().ok();
         let network = network.ok_or("is not a network, expected one such as \"10.0.0.0/8\"")?;

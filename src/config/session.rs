@@ -4,12 +4,13 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, Method};
 use jsonwebtoken::Algorithm;
 
 use super::nearest::suggestion;
 use super::reader::{Table, Value};
-use super::{Auth, JwksSource, Session, TrustedIssuer, names, shape};
+use super::route::cors;
+use super::{Auth, JwksSource, Mode, Session, TrustedIssuer, names, shape};
 
 const SECOND: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(1);
@@ -89,6 +90,8 @@ pub(super) fn auth(root: &Table<'_>) -> Auth {
                 })
             })
             .unwrap_or_default(),
+        mode: table.get("mode").and_then(|value| value.choice(&Mode::WORDS)).unwrap_or(Mode::Enforce),
+        cors: cors(&table, &shape::AUTH_CORS, vec![Method::GET, Method::HEAD, Method::POST]),
     }
 }
 

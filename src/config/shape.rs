@@ -15,7 +15,10 @@ pub(super) static ROOT: Shape = Shape {
 };
 
 pub(super) static SERVER: Shape =
-    Shape { title: "[server]", keys: &["listen", "workers", "trusted_proxies", "tls", "drain_timeout"] };
+    Shape { title: "[server]", keys: &["listen", "listener", "workers", "trusted_proxies", "tls", "drain_timeout"] };
+
+pub(super) static LISTENER: Shape =
+    Shape { title: "[[server.listener]]", keys: &["address", "tls", "proxy_protocol", "redirect_to_https"] };
 
 pub(super) static TLS: Shape = Shape { title: "[server.tls]", keys: &["certificate"] };
 
@@ -23,8 +26,14 @@ pub(super) static CERTIFICATE: Shape = Shape { title: "[[server.tls.certificate]
 
 pub(super) static ADMIN: Shape = Shape { title: "[admin]", keys: &["listen", "token"] };
 
-pub(super) static AUTH: Shape =
-    Shape { title: "[auth]", keys: &["prefix", "public_url", "user_header", "session_header", "strip_headers"] };
+pub(super) static AUTH: Shape = Shape {
+    title: "[auth]",
+    keys: &["prefix", "public_url", "user_header", "session_header", "strip_headers", "mode", "cors"],
+};
+
+const CORS_KEYS: &[&str] = &["origins", "methods", "headers", "expose", "credentials", "max_age"];
+
+pub(super) static AUTH_CORS: Shape = Shape { title: "[auth.cors]", keys: CORS_KEYS };
 
 pub(super) static SESSION: Shape = Shape {
     title: "[session]",
@@ -109,8 +118,14 @@ pub(super) static UPSTREAM: Shape = Shape {
         "body_idle_timeout",
         "keep_alive_timeout",
         "keep_alive_connections",
+        "protocol",
+        "tls",
+        "resolver",
     ],
 };
+
+pub(super) static UPSTREAM_TLS: Shape =
+    Shape { title: "[upstream.NAME.tls]", keys: &["ca", "server_name", "certificate", "key", "pins"] };
 
 pub(super) static ROUTE: Shape = Shape {
     title: "[[route]]",
@@ -120,22 +135,47 @@ pub(super) static ROUTE: Shape = Shape {
         "path",
         "methods",
         "upstream",
+        "redirect",
+        "redirect_status",
+        "respond",
+        "strip_prefix",
+        "rewrite",
         "auth",
+        "mode",
         "forward_token",
         "allow_path",
         "issuers",
         "response_timeout",
         "body_bytes",
+        "early_hints",
         "when_stale",
         "on_token_expiry",
         "upgrades",
+        "request_headers",
+        "response_headers",
+        "cors",
+        "rate_limit",
     ],
 };
 
+pub(super) static RESPOND: Shape =
+    Shape { title: "[route.respond]", keys: &["status", "body", "body_file", "content_type", "headers"] };
+
+const HEADER_RULES: &[&str] = &["remove", "set", "add"];
+
+pub(super) static REQUEST_HEADERS: Shape = Shape { title: "[route.request_headers]", keys: HEADER_RULES };
+
+pub(super) static RESPONSE_HEADERS: Shape = Shape { title: "[route.response_headers]", keys: HEADER_RULES };
+
+pub(super) static CORS: Shape = Shape { title: "[route.cors]", keys: CORS_KEYS };
+
+pub(super) static RATE_LIMIT: Shape = Shape { title: "[[route.rate_limit]]", keys: &["by", "rate", "burst"] };
+
 /// All tables, for telling where a misplaced key belongs.
-pub(super) static ALL: [&Shape; 13] = [
+pub(super) static ALL: [&Shape; 21] = [
     &ROOT,
     &SERVER,
+    &LISTENER,
     &TLS,
     &CERTIFICATE,
     &ADMIN,
@@ -146,5 +186,12 @@ pub(super) static ALL: [&Shape; 13] = [
     &LOG,
     &TRUSTED_ISSUER,
     &UPSTREAM,
+    &UPSTREAM_TLS,
     &ROUTE,
+    &AUTH_CORS,
+    &RESPOND,
+    &REQUEST_HEADERS,
+    &RESPONSE_HEADERS,
+    &CORS,
+    &RATE_LIMIT,
 ];

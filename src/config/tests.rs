@@ -150,6 +150,7 @@ fn defaults_are_those_of_the_documentation() {
         "server": { "listen": ["127.0.0.1:0"], "workers": null, "trusted_proxies": [], "drain_timeout": "30s" },
         "auth": {
             "prefix": "/auth", "user_header": "x-user-id", "session_header": "x-session-id", "strip_headers": [],
+            "mode": "enforce",
         },
         "store": { "path": null },
         "limits": {
@@ -165,6 +166,7 @@ fn defaults_are_those_of_the_documentation() {
         "upstream": { "echo": {
             "servers": ["http://127.0.0.1:8080"], "connect_timeout": "5s", "response_timeout": "1m",
             "body_idle_timeout": "1m", "keep_alive_timeout": "55s", "keep_alive_connections": 128,
+            "protocol": "http1",
         } },
         "route": [{
             "name": "/", "path": "/", "upstream": "echo", "auth": "public", "forward_token": false, "allow_path": [],
@@ -194,7 +196,81 @@ fn session_and_issuer_defaults_are_those_of_the_documentation() {
     });
     assert_eq!(json["trusted_issuer"][0], issuer);
     assert_eq!(json["upstream"]["u"]["servers"][0], "http://u:80");
-    assert_eq!(json["route"][0]["auth"], "required");
+    let route = serde_json::json!({
+        "name": "/p", "path": "/p", "upstream": "u", "auth": "required", "mode": "enforce", "forward_token": false,
+        "allow_path": [], "on_token_expiry": "close",
+    });
+    assert_eq!(json["route"][0], route);
+}
+
+#[test]
+fn all_that_a_route_can_say_is_shown() {
+    let text = fs::read_to_string(root().join("tests/fixtures/config/valid/everything.toml")).unwrap();
+    let json = parse(&text).unwrap().to_redacted_json();
+    let routes = json["route"].as_array().unwrap();
+    assert_eq!(routes[0]["mode"], "observe", "that of [auth]");
+    let expected = serde_json::json!({
+        "name": "api.example.com,*.api.example.com/v1", "host": ["api.example.com", "*.api.example.com"],
+        "path": "/v1", "auth": "required", "mode": "enforce", "forward_token": false, "allow_path": [],
+        "on_token_expiry": "close", "upstream": "orders", "strip_prefix": true,
+        "request_headers": {
+            "remove": ["x-debug"], "set": { "x-tenant": "blue", "authorization": "[redacted]" },
+            "add": { "x-via-route": "v1" },
+        },
+        "response_headers": {
+            "remove": ["server"], "set": { "strict-transport-security": "max-age=31536000" },
+            "add": { "link": "</docs>; rel=help" },
+        },
+        "cors": {
+            "origins": ["https://app.example.com", "https://*.example.com:8443", "capacitor://localhost", "null"],
+            "methods": ["GET", "PUT"], "headers": ["authorization", "x-tenant"],
+            "expose": ["x-request-id", "ratelimit"], "credentials": true, "max_age": "10m",
+        },
+        "rate_limit": [
+            { "by": "user", "rate": "100/1m", "burst": 20 }, { "by": "header:x-api-key", "rate": "5/1s", "burst": 5 },
+        ],
+    });
+    assert_eq!(routes[4], expected);
+    assert_eq!((&routes[5]["host"], &routes[5]["rewrite"]), (&"*.example.com".into(), &"/internal/v2".into()));
+    let cors = serde_json::json!({
+        "origins": ["*"], "methods": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+        "headers": ["authorization", "content-type"], "expose": [], "credentials": false, "max_age": "1h",
+    });
+    assert_eq!(routes[5]["cors"], cors);
+    assert_eq!(
+        (&routes[6]["redirect"], &routes[6]["redirect_status"]),
+        (&"https://new.example.com".into(), &302.into())
+    );
+    assert_eq!(routes[7]["redirect_status"], 308);
+    assert_eq!(routes[8]["respond"]["headers"], serde_json::json!({ "retry-after": "600" }));
+    let text = serde_json::json!({
+        "status": 200, "body": "User-agent: *\nDisallow: /\n", "content_type": "text/plain; charset=utf-8",
+    });
+    assert_eq!(routes[9]["respond"], text);
+    assert_eq!(routes[10]["respond"], serde_json::json!({ "status": 410 }));
+    assert_eq!(json["auth"]["cors"]["methods"], serde_json::json!(["POST"]));
+}
+
+#[test]
+fn listeners_have_the_tls_and_the_port_that_are_usual() {
+    let text = fs::read_to_string(root().join("tests/fixtures/config/valid/listeners.toml")).unwrap();
+    let config = parse(&text).unwrap_or_else(|faults| panic!("{faults}"));
+    let found: Vec<_> = config
+        .server
+        .listeners
+        .iter()
+        .map(|it| (it.tls, it.proxy_protocol.len(), it.redirect_to_https.map(NonZeroU16::get)))
+        .collect();
+    assert_eq!(found, [(true, 0, None), (false, 1, None), (false, 0, Some(443)), (true, 0, None)]);
+    let shown: Vec<_> = config.server.listeners.iter().map(|it| it.describe(it.address)).collect();
+    assert_eq!(shown, ["[::1]:0", "[::1]:0 (PROXY protocol)", "[::1]:0 (redirects to https at port 443)", "[::1]:0"]);
+    let json = config.to_redacted_json();
+    // Those without anything special have the short form.
+    assert_eq!(json["server"]["listen"], serde_json::json!(["[::1]:0", "[::1]:0"]));
+    let listener = serde_json::json!({ "address": "[::1]:0", "tls": false, "proxy_protocol": ["192.0.2.0/24"] });
+    assert_eq!(json["server"]["listener"][0], listener);
+    let listener = serde_json::json!({ "address": "[::1]:0", "tls": false, "redirect_to_https": 443 });
+    assert_eq!(json["server"]["listener"][1], listener);
 }
 
 /// The store of a valid fixture.

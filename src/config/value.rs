@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::Rate;
 use super::document::{Cause, Document};
@@ -165,6 +165,30 @@ impl<'d> Value<'d> {
         }
     }
 
+    /// The elements of an array; none, and no fault, when it is another type.
+    pub(super) fn peek(&self) -> Vec<Value<'d>> {
+        match self.value {
+            DeValue::Array(_) => self.items(""),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The entries of a table whose keys are names, in the order of the file; none when it is another type.
+    pub(super) fn members(&self, expected: &str) -> Vec<(&'d str, Value<'d>)> {
+        let Some(entries) = self.entries() else {
+            self.wrong_type(&format!("a table of {expected}"));
+            return Vec::new();
+        };
+        let mut entries = entries.iter().collect::<Vec<_>>();
+        entries.sort_by_key(|(name, _)| name.span().start);
+        let prefix = format!("{}{}: ", self.prefix, self.key);
+        let member = |(name, item): (&'d Spanned<DeString<'d>>, &'d Spanned<DeValue<'d>>)| {
+            let name = &**name.get_ref();
+            (name, Value::new(self.document, format!("{}.{name}", self.path), &prefix, name, item))
+        };
+        entries.into_iter().map(member).collect()
+    }
+
     /// Reads each string of an array with `read`, and notes those that were there before.
     pub(super) fn each<T: PartialEq>(&self, items: Vec<Value<'d>>, read: impl Fn(&Value<'d>) -> Option<T>) -> Vec<T> {
         let mut values = Vec::with_capacity(items.len());
@@ -181,10 +205,15 @@ impl<'d> Value<'d> {
 
     /// `true` or `false`.
     pub(super) fn flag(&self) -> Option<bool> {
+        self.switch("true or false")
+    }
+
+    /// As [`Value::flag`], where something else than the two could stand as well: `expected` says what.
+    pub(super) fn switch(&self, expected: &str) -> Option<bool> {
         match self.value {
             DeValue::Boolean(value) => Some(*value),
             _ => {
-                self.wrong_type("true or false");
+                self.wrong_type(expected);
                 None
             }
         }
@@ -272,19 +301,27 @@ impl<'d> Value<'d> {
 
     /// A rate, or `"unlimited"`: `Some(None)`.
     pub(super) fn rate_or_unlimited(&self) -> Option<Option<Rate>> {
-        let expected = "a rate such as \"60/1m\", or \"unlimited\"";
         if self.is_word("unlimited") {
             return Some(None);
         }
+        self.rate_or("a rate such as \"60/1m\", or \"unlimited\"", Some("unlimited")).map(Some)
+    }
+
+    /// A rate.
+    pub(super) fn rate(&self) -> Option<Rate> {
+        self.rate_or("a rate such as \"60/1m\"", None)
+    }
+
+    fn rate_or(&self, expected: &str, instead_of_zero: Option<&str>) -> Option<Rate> {
         if let DeValue::Integer(number) = self.value {
             match number.as_str() {
-                "0" => self.fault("is refused: say \"unlimited\""),
+                "0" if let Some(word) = instead_of_zero => self.fault(format_args!("is refused: say {word:?}")),
                 _ => self.fault(format_args!("needs a period, such as \"{number}/1m\"")),
             }
             return None;
         }
         let rate = units::parse_rate(self.text(expected)?);
-        rate.map_err(|why| self.fault(why)).ok().map(Some)
+        rate.map_err(|why| self.fault(why)).ok()
     }
 
     /// A number with a unit, at least `least`. `never` is the word that says what someone may have meant by 0.

@@ -27,6 +27,20 @@ pub(crate) struct Known<'a> {
     pub(crate) token_bytes: usize,
 }
 
+/// Why a request has no identity that its route takes.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) reason: Reason,
+    /// Whose token it was, when it was verified: for the log only.
+    pub(crate) identity: Option<Rc<Verified>>,
+}
+
+impl<R: Into<Reason>> From<R> for Refused {
+    fn from(reason: R) -> Self {
+        Self { reason: reason.into(), identity: None }
+    }
+}
+
 /// The identity of a request, as its route asks for one.
 ///
 /// The signature is checked once for each token and worker; expiry, revocation and what the route asks for on every
@@ -36,7 +50,7 @@ pub(crate) fn identify<'h>(
     authorization: impl Iterator<Item = &'h [u8]>,
     route: &Route,
     now: UnixTime,
-) -> Result<Option<Rc<Verified>>, Reason> {
+) -> Result<Option<Rc<Verified>>, Refused> {
     if route.access == Access::Public {
         return Ok(None);
     }
@@ -46,6 +60,14 @@ pub(crate) fn identify<'h>(
         Err(error) => return Err(error.into()),
     };
     let verified = verified(known, token, now)?;
+    match judge(known, &verified, route, now) {
+        Ok(()) => Ok(Some(verified)),
+        Err(reason) => Err(Refused { reason, identity: Some(verified) }),
+    }
+}
+
+/// What may have happened since the token was verified, and whether the route takes it.
+fn judge(known: &Known<'_>, verified: &Verified, route: &Route, now: UnixTime) -> Result<(), Reason> {
     let identity = &verified.identity;
     if identity.expires_at.plus(LEEWAY) < now {
         return Err(TokenError::TokenExpired.into());
@@ -67,7 +89,7 @@ pub(crate) fn identify<'h>(
     if !route.takes_issuer(identity.issuer) {
         return Err(TokenError::UnknownIssuer.into());
     }
-    Ok(Some(verified))
+    Ok(())
 }
 
 /// The token's identity: remembered, as long as the issuer still has the key that verified it, or verified now.

@@ -1,7 +1,12 @@
 //! A request, end to end: [`Worker::handle`] is the picture of the whole in one function.
 
 pub(crate) mod authenticate;
+mod cors;
 mod grpc;
+mod limits;
+mod manner;
+pub(crate) mod outcome;
+mod redirect;
 pub(crate) mod target;
 pub(crate) mod trace;
 mod upgrade;
@@ -13,25 +18,29 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
+use self::authenticate::Refused;
+use self::manner::Manner;
+use self::outcome::Way;
 use self::target::Framing;
 use self::upgrade::{Switched, Upgrade};
 use crate::auth_api::{AuthApi, Endpoint};
 use crate::body::{RequestBody, RequestProgress, ResponseBody};
 use crate::clock::UnixTime;
 use crate::config::Config;
+use crate::headers::cors::Preflight;
 use crate::headers::{self, Forwarding, HeaderPolicy, Peer};
 use crate::ids::SessionName;
 use crate::live::{Asked, LiveStream, LiveStreams, Stream};
 use crate::reject::{Reason, Rejection};
 use crate::revocation::Revocations;
-use crate::route::{Route, RouteTable};
+use crate::route::{Forward, Route, RouteTable};
 use crate::session::store::StoreError;
 use crate::session::{Sessions, Touch};
 use crate::telemetry::access::{AccessEntry, WorkerLog};
@@ -39,7 +48,7 @@ use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::token::cache::{TokenCache, Verified};
 use crate::token::verify::Verifier;
 use crate::tunnel::{Ends, Tunnel};
-use crate::upstream::{Answer, Upstream, UpstreamError};
+use crate::upstream::{Answer, Dialer, Upstream, UpstreamError};
 
 /// When the store is asked again about a session that it could not tell of.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -59,6 +68,8 @@ pub struct Gateway {
     pub sessions: Arc<Sessions>,
     /// The public endpoints.
     pub auth_api: AuthApi,
+    /// How the servers of each upstream are connected to, in the order of the configuration.
+    pub dialers: Vec<Arc<Dialer>>,
     /// What all workers count.
     pub metrics: Arc<Metrics>,
     /// Where store calls run: never on a worker.
@@ -120,6 +131,8 @@ struct Lasting {
 enum Judged<'a> {
     /// A call of an endpoint of ours.
     Own(Endpoint),
+    /// Nothing is left to do but this answer.
+    Answered(Box<Response<Bytes>>),
     /// It may go on to an upstream.
     Admitted(Admitted<'a>),
 }
@@ -137,6 +150,7 @@ struct Admitted<'a> {
 /// What is kept of a request while the upstream has it.
 struct Sent<'a> {
     route: &'a Route,
+    forward: &'a Forward,
     progress: Option<Rc<RequestProgress>>,
     live: Option<LiveStream>,
     upgrade: Option<Upgrade>,
@@ -156,8 +170,9 @@ impl Worker {
         let upstreams = config
             .upstreams
             .iter()
+            .zip(&gateway.dialers)
             .enumerate()
-            .map(|(index, upstream)| Upstream::new(upstream, index, metrics.clone()))
+            .map(|(index, (upstream, dialer))| Upstream::new(upstream, dialer, index, metrics.clone()))
             .collect();
         let cache_bytes = config.limits.token_cache_bytes.get() / config.server.workers.get();
         Self {
@@ -221,23 +236,26 @@ impl Worker {
         let request_id = self.names.request_id(&parts.headers);
         let client = headers::client_address(&parts.headers, peer, |address| self.gateway.is_trusted_proxy(address));
         let mut entry = Box::new(AccessEntry::begin(self.log.clone(), client, &parts, request_id.clone()));
-        let is_head = parts.method == Method::HEAD;
+        let manner = Manner::of(&parts, &body);
 
         let rejection = match self.answer(peer, parts, body, &mut entry, exchange).await {
             Ok(Outcome::Upstream(answer, Lasting { idle, live })) => {
-                let Answer { response, lease, .. } = answer;
+                let Answer { mut response, lease, .. } = answer;
                 entry.status = Some(response.status());
-                return response.map(|incoming| ResponseBody::upstream(incoming, lease, idle, entry, live));
+                tell(response.headers_mut(), &mut entry);
+                let response = response.map(|incoming| ResponseBody::upstream(incoming, lease, idle, entry, live));
+                return manner.fit(response);
             }
-            Ok(Outcome::Switched(response, ends)) => {
+            Ok(Outcome::Switched(mut response, ends)) => {
                 entry.status = Some(response.status());
+                tell(response.headers_mut(), &mut entry);
                 *exchange.tunnel.borrow_mut() = Some(Tunnel::new(*ends, entry));
                 return response.map(|()| ResponseBody::full(Bytes::new(), None));
             }
             Ok(Outcome::Own(response)) => {
                 entry.reason = response.extensions().get().copied();
                 entry.status = Some(response.status());
-                return own(response, is_head, entry);
+                return own(response, &manner, entry);
             }
             Err(rejection) => rejection,
         };
@@ -245,7 +263,7 @@ impl Worker {
         let id = request_id.to_str().unwrap_or("-");
         let response = if is_grpc { rejection.to_grpc_response(id) } else { rejection.to_response(id) };
         entry.status = Some(response.status());
-        own(response, is_head, entry)
+        own(response, &manner, entry)
     }
 
     /// Judged → still active? → forwarded. The first doubt ends it.
@@ -259,18 +277,30 @@ impl Worker {
         entry: &mut AccessEntry,
         exchange: &Exchange,
     ) -> Result<Outcome, Rejection> {
+        if let Some(port) = peer.https_port {
+            return redirect::to_https(&parts, port, &self.gateway.config.limits).map(Outcome::Own);
+        }
         let admitted = match self.judge(&parts, entry)? {
             Judged::Own(endpoint) => {
                 return Box::pin(self.own_endpoint(endpoint, peer, &parts, body, entry)).await.map(Outcome::Own);
             }
+            Judged::Answered(response) => return Ok(Outcome::Own(*response)),
             Judged::Admitted(admitted) => admitted,
         };
-        if admitted.ask_store {
-            Box::pin(self.confirm_active(admitted.route, entry)).await?;
+        if admitted.ask_store
+            && let Err(rejection) = Box::pin(self.confirm_active(admitted.route, entry)).await
+        {
+            outcome::refuse(admitted.route, rejection, entry)?;
         }
         let Admitted { route, host, framing, now, .. } = admitted;
-        let live =
-            entry.identity.as_ref().map(|known| self.live.enter(&exchange.stream, known, route.on_token_expiry, now));
+        let forward = match outcome::way(route, &mut parts.uri)? {
+            Way::Forward(forward) => forward,
+            Way::Answered(mut response) => {
+                outcome::dress(response.headers_mut(), route, entry.caller().is_some());
+                return Ok(Outcome::Own(response));
+            }
+        };
+        let live = self.enter(exchange, route, now, entry);
         let upgrade = upgrade::asked(&mut parts, framing, &route.upgrades)?;
         let is_grpc = grpc::is_call(&parts);
         let response_timeout = match grpc::timeout(&parts).filter(|_| is_grpc) {
@@ -282,32 +312,67 @@ impl Worker {
             upgrade.write(&mut parts.headers);
         }
         let is_safe = parts.method.is_safe();
-        let (request, progress) = self.to_request(parts, body, host, framing, route, is_grpc)?;
-        let upstream = self.upstreams.get(route.upstream).ok_or(Reason::UpstreamUnreachable)?;
-        let sent = Sent { route, progress, live, upgrade, is_safe, is_grpc, start: Instant::now() };
-        let answer = upstream.send(request, sent.progress.as_deref(), response_timeout).await;
+        // HTTP/1.0 has no interim responses (RFC 9110 §15.2), and hyper has no way to send them over HTTP/2.
+        let hints = route.early_hints && parts.version == Version::HTTP_11;
+        let (mut request, progress) = self.to_request(parts, body, host, framing, route, is_grpc)?;
+        let upstream = self.upstreams.get(forward.upstream).ok_or(Reason::UpstreamUnreachable)?;
+        let sent = Sent { route, forward, progress, live, upgrade, is_safe, is_grpc, start: Instant::now() };
+        let answer = if hints {
+            peer.interim.pass(&mut request, headers::to_client);
+            let send = upstream.send(request, sent.progress.as_deref(), response_timeout);
+            Box::pin(peer.interim.during(send)).await
+        } else {
+            upstream.send(request, sent.progress.as_deref(), response_timeout).await
+        };
         self.conclude(answer, sent, entry)
     }
 
     /// Host, path and framing → ours? → route → identity → what the route asks for: all from memory, at once.
     fn judge(&self, parts: &Parts, entry: &mut AccessEntry) -> Result<Judged<'_>, Rejection> {
-        let path = target::path(parts)?;
-        let query = parts.uri.query().map_or(0, |query| query.len() + 1);
-        if path.len() + query > self.gateway.config.limits.uri_bytes.get() {
-            return Err(Reason::UriTooLong.into());
-        }
+        let path = target::bounded_path(parts, &self.gateway.config.limits)?;
         let host = target::host(parts)?;
         let name = host.name()?;
         let framing = target::framing(&parts.headers, parts.version)?;
+        let preflight = Preflight::of(parts);
         if let Some(endpoint) = self.gateway.auth_api.endpoint(path) {
+            if let Some(policy) = &self.gateway.auth_api.cors {
+                if preflight.is_some() && endpoint != Endpoint::Unknown {
+                    return Ok(Judged::Answered(Box::new(cors::preflight(policy, parts, entry)?)));
+                }
+                cors::note(policy, parts, entry);
+            }
             return Ok(Judged::Own(endpoint));
+        }
+        if let Some(preflight) = preflight
+            // The route that the request itself will take, with its own method, is asked.
+            && let Ok(route) = self.gateway.routes.find(&name, path, &preflight.method)
+            && let Some(policy) = &route.cors
+        {
+            entry.set_route(route);
+            return Ok(Judged::Answered(Box::new(cors::preflight(policy, parts, entry)?)));
         }
         let route = self.gateway.routes.find(&name, path, &parts.method)?;
         entry.set_route(route);
+        if let Some(policy) = &route.cors {
+            cors::note(policy, parts, entry);
+        }
+        if let Some(limits) = &route.limits {
+            limits::before_identity(limits, entry)?;
+        }
         let now = UnixTime::now();
-        // Known from here on, also to the log of a refusal.
-        entry.identity = self.identify(parts, route, now)?;
-        let ask_store = entry.identity.as_ref().is_some_and(|known| !self.note(known, now));
+        match self.identify(parts, route, now) {
+            Ok(identity) => entry.identity = identity,
+            Err(Refused { reason, identity }) => {
+                // Known to the log; `AccessEntry::caller` is what may go on.
+                entry.identity = identity;
+                outcome::refuse(route, reason.into(), entry)?;
+            }
+        }
+        if let Some(limits) = &route.limits {
+            limits::after_identity(limits, parts, entry)?;
+        }
+        let noted = || entry.identity.as_ref().is_none_or(|known| self.note(known, now));
+        let ask_store = entry.would_refuse.is_none() && !noted();
         if let (Some(limit), Framing::Length(length)) = (route.body_bytes, framing)
             && length > limit.get()
         {
@@ -317,6 +382,12 @@ impl Worker {
         Ok(Judged::Admitted(Admitted { route, host, framing, ask_store, now }))
     }
 
+    /// Enters the request among those that end with their session; on a route that only observes, none does.
+    fn enter(&self, exchange: &Exchange, route: &Route, now: UnixTime, entry: &AccessEntry) -> Option<LiveStream> {
+        let known = entry.identity.as_ref().filter(|_| !route.observes)?;
+        Some(self.live.enter(&exchange.stream, known, route.on_token_expiry, now))
+    }
+
     /// The header as the upstream gets it, but for `Host` and framing.
     fn rewrite(&self, parts: &mut Parts, peer: &Peer, host: &HeaderValue, route: &Route, entry: &AccessEntry) {
         let forwarding = Forwarding {
@@ -324,7 +395,9 @@ impl Worker {
             forward_token: route.forward_token,
             restricts_methods: route.restricts_methods,
             http2: parts.version == Version::HTTP_2,
-            identity: entry.identity.as_deref().map(|known| &known.identity),
+            stripped: route.stripped_prefix(),
+            rules: &route.request_headers,
+            identity: entry.caller(),
         };
         headers::to_upstream(&mut parts.headers, &self.policy, host, &forwarding);
         self.names.ensure_traceparent(&mut parts.headers);
@@ -380,7 +453,7 @@ impl Worker {
         sent: Sent<'_>,
         entry: &mut AccessEntry,
     ) -> Result<Outcome, Rejection> {
-        let Sent { route, progress, live, upgrade, is_safe, is_grpc, start } = sent;
+        let Sent { route, forward, progress, live, upgrade, is_safe, is_grpc, start } = sent;
         let took = start.elapsed();
         entry.upstream_time = Some(took);
         let mut answer = match answer {
@@ -398,7 +471,7 @@ impl Worker {
                 .into());
             }
         };
-        self.metrics.upstream_duration[route.upstream].observe(took);
+        self.metrics.upstream_duration[forward.upstream].observe(took);
         entry.server = Some(answer.server.clone());
         // Asked for before the session was over, and only now is there something to give: a long poll, say.
         if let Some(reason) = live.as_ref().and_then(|live| live.stream().ended()).filter(|_| is_safe) {
@@ -420,10 +493,13 @@ impl Worker {
             return Err(Reason::UpstreamBroken.into());
         }
         headers::to_client(answer.response.headers_mut());
+        // The version is that of the hop (RFC 9110 §6.2): an old upstream makes no old client.
+        *answer.response.version_mut() = Version::HTTP_11;
+        outcome::dress(answer.response.headers_mut(), route, entry.caller().is_some());
         let idle = if is_grpc || is_event_stream(answer.response.headers()) {
             self.gateway.config.limits.stream_idle_timeout
         } else {
-            self.upstreams[route.upstream].body_idle_timeout()
+            self.upstreams[forward.upstream].body_idle_timeout()
         };
         Ok(Outcome::Upstream(answer, Lasting { idle, live }))
     }
@@ -499,21 +575,33 @@ fn origin_form(uri: Uri) -> Result<Uri, Rejection> {
     }
 }
 
+/// Writes what was found out on the way and belongs into any answer.
+fn tell(headers: &mut HeaderMap, entry: &mut AccessEntry) {
+    if let Some(fields) = entry.answer_fields.take() {
+        fields.write(headers);
+    }
+}
+
 /// An answer of ours; to `HEAD` with the length but without the body (RFC 9110 §9.3.2).
-fn own(mut response: Response<Bytes>, is_head: bool, entry: Box<AccessEntry>) -> Response<ResponseBody> {
-    if is_head {
+fn own(mut response: Response<Bytes>, manner: &Manner, mut entry: Box<AccessEntry>) -> Response<ResponseBody> {
+    tell(response.headers_mut(), &mut entry);
+    // RFC 9110 §8.6: a 204 has no length to tell, and a 304 would tell that of another answer.
+    if manner.is_head && !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         let length = HeaderValue::from(response.body().len());
         response.headers_mut().insert(header::CONTENT_LENGTH, length);
         *response.body_mut() = Bytes::new();
+    }
+    if manner.awaits_continue {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response.map(|bytes| ResponseBody::full(bytes, Some(entry)))
 }
 
 impl Worker {
     /// Who is calling, as the route asks for it.
-    fn identify(&self, parts: &Parts, route: &Route, now: UnixTime) -> Result<Option<Rc<Verified>>, Rejection> {
+    fn identify(&self, parts: &Parts, route: &Route, now: UnixTime) -> Result<Option<Rc<Verified>>, Refused> {
         let authorization = parts.headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
-        Ok(authenticate::identify(
+        authenticate::identify(
             &authenticate::Known {
                 verifier: &self.gateway.verifier,
                 revocations: &self.gateway.revocations,
@@ -525,7 +613,7 @@ impl Worker {
             authorization,
             route,
             now,
-        )?)
+        )
     }
 
     /// Notes the request of an own session. `false`: memory does not know of the session, or believes it idle.

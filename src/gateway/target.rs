@@ -6,6 +6,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Version};
 
+use crate::config::Limits;
 use crate::reject::Reason;
 use crate::route::host_name;
 
@@ -64,6 +65,13 @@ pub(crate) fn path(parts: &Parts) -> Result<&str, Reason> {
         path if path.starts_with('/') => Ok(path),
         _ => Err(Reason::BadTarget),
     }
+}
+
+/// As [`path`], of a target that is no longer than `limits.uri_bytes`.
+pub(crate) fn bounded_path<'p>(parts: &'p Parts, limits: &Limits) -> Result<&'p str, Reason> {
+    let path = path(parts)?;
+    let query = parts.uri.query().map_or(0, |query| query.len() + 1);
+    if path.len() + query > limits.uri_bytes.get() { Err(Reason::UriTooLong) } else { Ok(path) }
 }
 
 /// How long a request's body is said to be.

@@ -4,11 +4,21 @@
 //! order is part of them: what `Connection` names goes first, then what a client may not say, and the identity is written
 //! last, so that nothing a client sends can remove or precede it.
 
+pub mod answer;
+mod client;
+pub mod cors;
+mod rules;
+
 use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
+pub use self::client::client_address;
+use crate::config::HeaderRules;
+use crate::interim::Interim;
 use crate::token::Identity;
 
 /// `X-Forwarded-For`
@@ -17,6 +27,8 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// `X-Forwarded-Host`
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// `X-Forwarded-Prefix`: what was cut off the front of the path.
+pub const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 /// `X-Request-Id`
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `traceparent` (W3C Trace Context)
@@ -116,6 +128,10 @@ pub struct Peer {
     pub trusted: bool,
     /// Whether the connection is encrypted.
     pub tls: bool,
+    /// Where its listener sends every request: to `https` at this port.
+    pub https_port: Option<NonZeroU16>,
+    /// Interim responses that wait to be sent on it.
+    pub interim: Arc<Interim>,
     forwarded_for: HeaderValue,
     forwarded: HeaderValue,
 }
@@ -131,6 +147,8 @@ impl Peer {
             address,
             trusted,
             tls,
+            https_port: None,
+            interim: Arc::default(),
             forwarded_for: ascii(&text),
             forwarded: ascii(&format!("for={node};proto={proto}")),
         }
@@ -158,6 +176,10 @@ pub struct Forwarding<'a> {
     pub restricts_methods: bool,
     /// The request came over HTTP/2.
     pub http2: bool,
+    /// What was cut off the front of the path.
+    pub stripped: Option<&'a HeaderValue>,
+    /// What the route changes.
+    pub rules: &'a HeaderRules,
     /// Who is calling, when that is known.
     pub identity: Option<&'a Identity>,
 }
@@ -204,7 +226,12 @@ pub fn to_upstream(headers: &mut HeaderMap, policy: &HeaderPolicy, host: &Header
         headers.insert(X_FORWARDED_HOST, host.clone());
         headers.insert(header::FORWARDED, peer.forwarded.clone());
     }
+    if let Some(stripped) = forwarding.stripped {
+        headers.insert(X_FORWARDED_PREFIX, stripped.clone());
+    }
     trailers.write(headers);
+    forwarding.rules.apply(headers);
+    // Behind everything that a client, a proxy or a route could write or remove.
     if let Some(identity) = forwarding.identity {
         headers.insert(policy.user.clone(), identity.user_header.clone());
         headers.insert(policy.session.clone(), identity.session_header.clone());
@@ -367,28 +394,12 @@ pub fn to_client(headers: &mut HeaderMap) {
     }
 }
 
-/// The client's address: the peer's, or the last one in `X-Forwarded-For` that is no trusted proxy.
-///
-/// Entries are read from the end, because everything before the first untrusted one is the client's own word.
-pub fn client_address(headers: &HeaderMap, peer: &Peer, is_trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
-    if !peer.trusted {
-        return peer.address;
+/// Marks an answer to a request with an identity as this user's alone, when nothing is said of who may keep it: a
+/// shared cache in front of the gateway would give it to the next one who asks (RFC 9111 §5.2.2.7).
+pub fn keep_private(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::CACHE_CONTROL) && !headers.contains_key(header::EXPIRES) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
     }
-    let mut address = peer.address;
-    let Some(chain) = joined(headers, &X_FORWARDED_FOR, b", ") else { return address };
-    for entry in chain.rsplit(|b| *b == b',') {
-        let Some(next) = std::str::from_utf8(entry).ok().and_then(|text| parse_node(text.trim())) else { break };
-        address = next;
-        if !is_trusted(next) {
-            break;
-        }
-    }
-    address
-}
-
-/// An address with or without a port.
-fn parse_node(text: &str) -> Option<IpAddr> {
-    text.parse().ok().or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip()))
 }
 
 #[cfg(test)]

@@ -41,7 +41,15 @@ fn forward(fields: &[(&str, &str)], trusted: bool, identity: Option<&Identity>) 
     let mut headers = map(fields);
     let peer = Peer::new("192.0.2.7".parse().unwrap(), trusted, true);
     let host = HeaderValue::from_static("shop.example");
-    let forwarding = Forwarding { peer: &peer, forward_token: false, restricts_methods: true, http2: false, identity };
+    let forwarding = Forwarding {
+        peer: &peer,
+        forward_token: false,
+        restricts_methods: true,
+        http2: false,
+        stripped: None,
+        rules: &HeaderRules::default(),
+        identity,
+    };
     to_upstream(&mut headers, &policy(), &host, &forwarding);
     headers
 }
@@ -187,8 +195,15 @@ fn trailers_are_announced_without_what_may_not_pass() {
 fn a_token_is_forwarded_only_when_the_route_says_so() {
     let mut headers = map(&[("authorization", "Bearer t")]);
     let peer = Peer::new("192.0.2.7".parse().unwrap(), false, true);
-    let forwarding =
-        Forwarding { peer: &peer, forward_token: true, restricts_methods: false, http2: true, identity: None };
+    let forwarding = Forwarding {
+        peer: &peer,
+        forward_token: true,
+        restricts_methods: false,
+        http2: true,
+        stripped: None,
+        rules: &HeaderRules::default(),
+        identity: None,
+    };
     to_upstream(&mut headers, &policy(), &HeaderValue::from_static("h"), &forwarding);
     assert_eq!(all(&headers, "authorization"), ["Bearer t"]);
     assert_eq!(all(&headers, "via"), ["2 portcullis"]);
@@ -211,22 +226,6 @@ fn a_response_keeps_its_length_and_loses_the_hop() {
     assert_eq!(left, ["content-length", "set-cookie"]);
 }
 
-#[test]
-fn the_client_is_the_last_address_no_trusted_proxy_vouches_for() {
-    let is_trusted = |address: IpAddr| address.to_string().starts_with("10.");
-    let of = |chain: &[&str], trusted| {
-        let fields: Vec<_> = chain.iter().map(|entry| ("x-forwarded-for", *entry)).collect();
-        let peer = Peer::new("10.0.0.1".parse().unwrap(), trusted, true);
-        client_address(&map(&fields), &peer, is_trusted).to_string()
-    };
-    assert_eq!(of(&["6.6.6.6, 1.2.3.4"], true), "1.2.3.4");
-    assert_eq!(of(&["6.6.6.6, 1.2.3.4", "10.0.0.2"], true), "1.2.3.4");
-    assert_eq!(of(&["6.6.6.6, garbage, 10.0.0.2"], true), "10.0.0.2");
-    assert_eq!(of(&["[2001:db8::1]:443"], true), "2001:db8::1");
-    assert_eq!(of(&[], true), "10.0.0.1");
-    assert_eq!(of(&["1.2.3.4"], false), "10.0.0.1");
-}
-
 proptest::proptest! {
     #[test]
     fn nothing_a_client_sends_reaches_the_upstream_as_identity(
@@ -238,7 +237,15 @@ proptest::proptest! {
             headers.append(field, HeaderValue::from_static("forged"));
             let peer = Peer::new("192.0.2.7".parse().unwrap(), false, true);
             let known = identity();
-            let forwarding = Forwarding { peer: &peer, forward_token: false, restricts_methods: false, http2: false, identity: Some(&known) };
+            let forwarding = Forwarding {
+                peer: &peer,
+                forward_token: false,
+                restricts_methods: false,
+                http2: false,
+                stripped: None,
+                rules: &HeaderRules::default(),
+                identity: Some(&known),
+            };
             to_upstream(&mut headers, &policy(), &HeaderValue::from_static("h"), &forwarding);
             let fold = |name: &str| name.bytes().map(|b| if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' }).collect::<Vec<_>>();
             for (name, value) in &headers {
@@ -249,4 +256,35 @@ proptest::proptest! {
             proptest::prop_assert_eq!(headers.get_all("x-user-id").iter().count(), 1);
         }
     }
+}
+
+#[test]
+fn the_identity_is_written_behind_what_a_route_changes() {
+    let peer = Peer::new("192.0.2.7".parse().unwrap(), false, true);
+    let (host, stripped) = (HeaderValue::from_static("shop.example"), HeaderValue::from_static("/api"));
+    let field = |name, value| (HeaderName::from_static(name), HeaderValue::from_static(value));
+    // No configuration has such rules: they are faults. Still nothing comes behind the identity.
+    let rules = HeaderRules {
+        remove: vec![HeaderName::from_static("x-session-id"), HeaderName::from_static("x-a")],
+        set: vec![field("x-user-id", "admin"), field("x-b", "set")],
+        add: vec![field("x-user-id", "root"), field("x-c", "added")],
+    };
+    let known = identity();
+    let forwarding = Forwarding {
+        peer: &peer,
+        forward_token: false,
+        restricts_methods: false,
+        http2: false,
+        stripped: Some(&stripped),
+        rules: &rules,
+        identity: Some(&known),
+    };
+    let mut headers = map(&[("x-a", "1"), ("x-b", "1"), ("x-c", "1"), ("x-forwarded-prefix", "/forged")]);
+    to_upstream(&mut headers, &policy(), &host, &forwarding);
+    assert_eq!((all(&headers, "x-user-id"), all(&headers, "x-session-id")), (vec!["u1"], vec!["s1"]));
+    assert_eq!(
+        (all(&headers, "x-a"), all(&headers, "x-b"), all(&headers, "x-c")),
+        (vec![], vec!["set"], vec!["1", "added"])
+    );
+    assert_eq!(all(&headers, "x-forwarded-prefix"), ["/api"]);
 }

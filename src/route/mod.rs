@@ -1,15 +1,20 @@
 //! Which route a request takes: host, then the longest prefix of whole segments, then the method.
 
+mod action;
+mod hosts;
+
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::hash::BuildHasher;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method};
 
-use crate::config::{self, Access, OnTokenExpiry, Upgrades};
+pub use self::action::{Action, Forward, PathRewrite, Redirect};
+use self::hosts::Hosts;
+use crate::config::{self, Access, HeaderRules, Mode, OnTokenExpiry, Upgrades};
+use crate::headers::cors::CorsPolicy;
+use crate::limiter::RouteLimits;
 use crate::path::{self, PathError, Spellings};
 use crate::token::IssuerIndex;
 
@@ -18,10 +23,12 @@ use crate::token::IssuerIndex;
 pub struct Route {
     /// For logs and metrics.
     pub name: Arc<str>,
-    /// Index into the configuration's upstreams.
-    pub upstream: usize,
+    /// What becomes of a request that may pass.
+    pub action: Action,
     /// What identity it asks for.
     pub access: Access,
+    /// Whether nothing is refused for want of an identity: it is only noted that it would be.
+    pub observes: bool,
     /// Whether the client's `Authorization` stays in the request.
     pub forward_token: bool,
     /// Issuers whose tokens it takes; empty is all.
@@ -36,8 +43,18 @@ pub struct Route {
     pub on_token_expiry: OnTokenExpiry,
     /// Protocols a request may ask to go on in.
     pub upgrades: Upgrades,
+    /// Whether interim responses of the upstream reach clients of HTTP/1.1.
+    pub early_hints: bool,
     /// Whether it was restricted to some methods: a header that overrides the method is then removed.
     pub restricts_methods: bool,
+    /// What becomes of the request's header before the identity is written.
+    pub request_headers: HeaderRules,
+    /// What becomes of the header of an answer that is no refusal.
+    pub response_headers: HeaderRules,
+    /// What pages of other origins may do; `None` leaves that to the upstream.
+    pub cors: Option<CorsPolicy>,
+    /// How many requests it takes.
+    pub limits: Option<RouteLimits>,
     allow_path: Spellings,
     methods: Vec<Method>,
     index: usize,
@@ -47,6 +64,19 @@ impl Route {
     /// Its place in the configuration.
     pub fn index(&self) -> usize {
         self.index
+    }
+
+    /// What is cut off the front of a path on its way to the upstream, if anything is.
+    pub fn stripped_prefix(&self) -> Option<&HeaderValue> {
+        match &self.action {
+            Action::Forward(forward) => forward.rewrite.as_ref()?.stripped.as_ref(),
+            Action::Redirect(_) | Action::Respond(_) => None,
+        }
+    }
+
+    /// What it asks for in effect: when it only observes, nothing that `other` would enforce.
+    fn strictness_beside(&self, other: &Self) -> u8 {
+        if self.observes && !other.observes { strictness(Access::Public) } else { strictness(self.access) }
     }
 
     /// Whether it takes tokens of `issuer`.
@@ -83,60 +113,6 @@ pub struct RouteTable {
     always_compare: bool,
 }
 
-/// The routes of each host, and those of any.
-#[derive(Debug, Default)]
-struct Hosts {
-    named: HashMap<Box<str>, Paths>,
-    any: Paths,
-}
-
-impl Hosts {
-    fn insert(&mut self, host: Option<&str>, path: &str, index: usize) {
-        let paths = match host {
-            Some(host) => self.named.entry(host.into()).or_default(),
-            None => &mut self.any,
-        };
-        paths.insert(path, index);
-    }
-
-    /// Routes of this host come first; those of any host are looked at when none of them has the path.
-    fn find(&self, host: &str, path: &str) -> Option<&[usize]> {
-        let named = if self.named.is_empty() { None } else { self.named.get(host).and_then(|paths| paths.find(path)) };
-        named.or_else(|| self.any.find(path))
-    }
-}
-
-/// The routes of one host.
-#[derive(Debug, Default)]
-struct Paths<S = std::collections::hash_map::RandomState> {
-    /// Prefix without a slash at its end (the root is empty) → routes, told apart by their methods.
-    prefixes: HashMap<Box<str>, Vec<usize>, S>,
-    /// Segments of the longest prefix: deeper ones are not looked up.
-    depth: usize,
-}
-
-impl<S: BuildHasher> Paths<S> {
-    fn insert(&mut self, path: &str, index: usize) {
-        let prefix = path.trim_end_matches('/');
-        self.depth = self.depth.max(prefix.matches('/').count());
-        self.prefixes.entry(prefix.into()).or_default().push(index);
-    }
-
-    /// The routes of the longest prefix of whole segments. At most `depth + 1` look-ups.
-    fn find(&self, path: &str) -> Option<&[usize]> {
-        let bytes = path.as_bytes();
-        // The end of the deepest prefix that could match.
-        let mut slashes = bytes.iter().enumerate().filter(|(_, b)| **b == b'/');
-        let mut end = slashes.nth(self.depth).map_or(bytes.len(), |(at, _)| at);
-        loop {
-            if let Some(routes) = self.prefixes.get(&path[..end]) {
-                return Some(routes);
-            }
-            end = bytes[..end].iter().rposition(|b| *b == b'/')?;
-        }
-    }
-}
-
 impl RouteTable {
     /// From checked routes. `issuer` tells the index of an issuer's name; a name it does not know is left out, and a
     /// route whose issuers are all unknown takes none.
@@ -146,24 +122,35 @@ impl RouteTable {
         for (index, route) in config.routes.iter().enumerate() {
             let loose = path::loose_reading(&route.path);
             table.always_compare |= loose != route.path;
-            table.exact.insert(route.host.as_deref(), &route.path, index);
-            table.loose.insert(route.host.as_deref(), &loose, index);
+            let hosts = route.hosts.iter().map(Some);
+            for host in hosts.chain(route.hosts.is_empty().then_some(None)) {
+                table.exact.insert(host, &route.path, index);
+                table.loose.insert(host, &loose, index);
+            }
+            let action = Action::new(&route.action, &route.path, route.allow_path);
+            let upstream = action.upstream().and_then(|index| config.upstreams.get(index));
             table.routes.push(Route {
                 name: route.name.clone(),
-                upstream: route.upstream,
+                action,
                 access: route.access,
+                observes: route.mode == Mode::Observe,
                 forward_token: route.forward_token,
                 // An unknown name becomes an index no token has, never "all".
                 issuers: route.issuers.iter().map(|name| issuer(name).unwrap_or(IssuerIndex(u16::MAX))).collect(),
                 response_timeout: route
                     .response_timeout
-                    .or_else(|| config.upstreams.get(route.upstream).map(|upstream| upstream.response_timeout))
+                    .or_else(|| upstream.map(|upstream| upstream.response_timeout))
                     .unwrap_or(Duration::from_secs(60)),
                 body_bytes: route.body_bytes.unwrap_or(config.limits.body_bytes),
                 refuses_stale: route.when_stale == config::WhenStale::Refuse,
                 on_token_expiry: route.on_token_expiry,
                 upgrades: route.upgrades.clone(),
+                early_hints: route.early_hints,
                 restricts_methods: !route.methods.is_empty(),
+                request_headers: route.request_headers.clone(),
+                response_headers: route.response_headers.clone(),
+                cors: route.cors.as_ref().map(CorsPolicy::new),
+                limits: RouteLimits::new(&route.rate_limits),
                 allow_path: route.allow_path,
                 methods: route.methods.clone(),
                 index,
@@ -210,8 +197,10 @@ impl RouteTable {
             return Ok(());
         }
         let asks_no_more = |other: &Route| {
-            strictness(route.access) >= strictness(other.access)
+            route.strictness_beside(other) >= strictness(other.access)
                 && route.issuers == other.issuers
+                // Another spelling must not be a way around what a route counts.
+                && other.limits.is_none()
                 && (other.methods.is_empty() || other.methods.contains(method))
         };
         let mut others = others.iter().filter_map(|index| self.routes.get(*index));

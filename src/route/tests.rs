@@ -64,6 +64,57 @@ fn routes_of_the_host_come_before_those_of_any() {
 }
 
 #[test]
+fn a_nearer_host_wins_when_it_has_the_path() {
+    let table = table(&[
+        "*.example / * public",
+        "*.eu.example /x * required",
+        "a.eu.example /x/y * required",
+        "- /any * public",
+        "*.example /any/deep * public",
+    ]);
+    for (host, path, route) in [
+        ("a.eu.example", "/x/y/z", Some("a.eu.example /x/y * required")),
+        ("a.eu.example", "/x", Some("*.eu.example /x * required")),
+        ("a.eu.example", "/", Some("*.example / * public")),
+        ("b.a.eu.example", "/x/y", Some("*.eu.example /x * required")),
+        ("eu.example", "/x", Some("*.example / * public")),
+        ("example", "/any/deep", Some("- /any * public")),
+        ("example", "/", None),
+        ("[::ffff:1.example]", "/", None),
+        (&"a.".repeat(100), "/x", None),
+    ] {
+        assert_eq!(name(&table, host, path).ok(), route, "{host}{path}");
+    }
+}
+
+#[test]
+fn no_spelling_takes_a_request_from_a_wildcards_protected_route_to_a_public_one() {
+    let table = table(&["- / * public", "*.example /admin * required", "a.example /open * public"]);
+    for host in ["a.example", "b.a.example"] {
+        assert_eq!(name(&table, host, "/Admin"), Err(RouteError::AmbiguousPath), "{host}");
+        assert_eq!(name(&table, host, "/admin;x"), Err(RouteError::AmbiguousPath), "{host}");
+    }
+    assert!(name(&table, "example", "/Admin").is_ok(), "the domain itself has no such route");
+}
+
+#[test]
+fn a_route_that_only_observes_asks_for_less_than_one_that_enforces() {
+    let text = |mode: &str| {
+        format!(
+            "[server]\nlisten=[\"127.0.0.1:0\"]\n[session]\nissuer=\"i\"\naudience=\"a\"\n\
+             [upstream.u]\nservers=[\"http://127.0.0.1:1\"]\n[[route]]\npath=\"/\"\nupstream=\"u\"\nmode=\"observe\"\n\
+             [[route]]\npath=\"/admin\"\nupstream=\"u\"\nmode=\"{mode}\"\n"
+        )
+    };
+    let find = |mode| {
+        let config = Config::parse(&text(mode), "test.toml", std::path::Path::new("/")).unwrap();
+        RouteTable::new(&config, |_| None).find("", "/Admin", &Method::GET).map(Route::index)
+    };
+    assert_eq!(find("enforce"), Err(RouteError::AmbiguousPath));
+    assert_eq!(find("observe"), Ok(0));
+}
+
+#[test]
 fn another_method_does_not_fall_through_to_a_shorter_prefix() {
     let table = table(&["- / * public", "- /orders GET,HEAD required", "- /orders POST required"]);
     assert_eq!(name(&table, "", "/orders"), Ok("- /orders GET,HEAD required"));
@@ -162,6 +213,22 @@ fn a_host_is_compared_without_case_port_and_trailing_dot() {
 }
 
 proptest::proptest! {
+    /// The indexed hosts and the plain reading of the rule pick the same route.
+    #[test]
+    fn hosts_agree_with_a_naive_look_up(host in "[ab]{1,2}(\\.[ab]{1,2}){0,4}") {
+        let patterns = ["a.b", "*.b", "*.a.b", "b.a.b", "*.aa.bb", "*.b.b.b"];
+        let lines: Vec<String> = patterns.iter().map(|p| format!("{p} / * public")).collect();
+        let table = table(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+        let fits = |pattern: &str| match pattern.strip_prefix('*') {
+            Some(end) => host.len() > end.len() && host.ends_with(end),
+            None => host == pattern,
+        };
+        // An exact host is longer than every wildcard that fits it, but for one.
+        let naive = patterns.iter().filter(|p| fits(p)).max_by_key(|p| (!p.starts_with('*'), p.len()));
+        let naive = naive.map(|p| format!("{p} / * public"));
+        proptest::prop_assert_eq!(name(&table, &host, "/").ok().map(str::to_owned), naive);
+    }
+
     /// The indexed table and the plain reading of the rule pick the same route.
     #[test]
     fn agrees_with_a_naive_router(path in "(/[abc]{1,2}){0,5}/?") {

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::limiter::owner_of;
+
 /// Connections the kernel keeps for us while we are busy.
 const BACKLOG: i32 = 1024;
 
@@ -73,30 +75,21 @@ impl Admission {
     /// # Errors
     /// [`Full`]
     pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Full> {
+        let mut permit = self.reserve()?;
+        permit.assign(address)?;
+        Ok(permit)
+    }
+
+    /// A place for a connection whose client is not known yet, given back when dropped.
+    ///
+    /// # Errors
+    /// [`Full::Connections`]
+    pub fn reserve(self: &Arc<Self>) -> Result<Permit, Full> {
         if self.open.fetch_add(1, Relaxed) >= self.most {
             self.open.fetch_sub(1, Relaxed);
             return Err(Full::Connections);
         }
-        let address = owner_of(address);
-        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = by_address.entry(address).or_insert(0);
-        if *count >= self.most_by_address {
-            self.open.fetch_sub(1, Relaxed);
-            return Err(Full::Address);
-        }
-        *count += 1;
-        Ok(Permit { admission: self.clone(), address })
-    }
-}
-
-/// Whoever has an IPv6 address has the whole /64 of it (RFC 6177).
-pub fn owner_of(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => IpAddr::V4(v4),
-            None => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
-        },
+        Ok(Permit { admission: self.clone(), address: None })
     }
 }
 
@@ -104,19 +97,44 @@ pub fn owner_of(address: IpAddr) -> IpAddr {
 #[derive(Debug)]
 pub struct Permit {
     admission: Arc<Admission>,
-    address: IpAddr,
+    /// Whose connections it counts among.
+    address: Option<IpAddr>,
+}
+
+impl Permit {
+    /// Counts the connection among those of `address`, and no longer among another's.
+    ///
+    /// # Errors
+    /// [`Full::Address`]
+    pub fn assign(&mut self, address: IpAddr) -> Result<(), Full> {
+        self.leave_address();
+        let address = owner_of(address);
+        let mut by_address = self.admission.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_address.entry(address).or_insert(0);
+        if *count >= self.admission.most_by_address {
+            return Err(Full::Address);
+        }
+        *count += 1;
+        self.address = Some(address);
+        Ok(())
+    }
+
+    fn leave_address(&mut self) {
+        let Some(address) = self.address.take() else { return };
+        let mut by_address = self.admission.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                by_address.remove(&address);
+            }
+        }
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        self.leave_address();
         self.admission.open.fetch_sub(1, Relaxed);
-        let mut by_address = self.admission.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                by_address.remove(&self.address);
-            }
-        }
     }
 }
 
@@ -146,6 +164,22 @@ mod tests {
         drop(first);
         assert!(admission.admit(a).is_ok());
         assert_eq!(admission.by_address.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_place_reserved_is_limited_by_address_once_the_client_is_known() {
+        let admission = Admission::new(3, 1);
+        let (a, b) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let mut first = admission.reserve().unwrap();
+        let mut second = admission.reserve().unwrap();
+        assert_eq!(first.assign(a), Ok(()));
+        assert_eq!(second.assign(a), Err(Full::Address));
+        assert_eq!(second.assign(b), Ok(()));
+        let _third = admission.reserve().unwrap();
+        assert_eq!(admission.reserve().unwrap_err(), Full::Connections);
+        drop((first, second));
+        assert!(admission.by_address.lock().unwrap().is_empty());
+        assert!(admission.admit(a).is_ok());
     }
 
     #[test]

@@ -6,25 +6,31 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use http_body::{Body, Frame, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use super::accept::Permit;
+use super::listener::Terms;
+use super::prefixed::Prefixed;
+use super::proxy_protocol::HeaderError;
+use super::{preface, proxy_protocol};
 use crate::config::Limits;
 use crate::gateway::{Exchange, Worker};
 use crate::headers::Peer;
+use crate::interim::Interim;
 use crate::reject::Reason;
 use crate::telemetry::metrics::ConnectionLimit;
 
@@ -32,21 +38,32 @@ use crate::telemetry::metrics::ConnectionLimit;
 #[derive(Clone, Debug)]
 pub(super) struct Serving {
     pub(super) worker: Rc<Worker>,
-    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) terms: Arc<Terms>,
     /// Turns true when the gateway stops.
     pub(super) stopping: watch::Receiver<bool>,
 }
 
-/// Serves a connection to its end.
-pub(super) async fn serve(stream: TcpStream, address: std::net::IpAddr, context: Serving) {
+/// Serves a connection to its end. `address` is the other end of its socket.
+pub(super) async fn serve(stream: TcpStream, address: IpAddr, permit: &mut Permit, context: Serving) {
     // Responses are written whole; Nagle would hold their last piece back.
     drop(stream.set_nodelay(true));
+    let mut stream = Prefixed::new(stream);
     let gateway = context.worker.gateway().clone();
     let limits = &gateway.config.limits;
-    let peer = Rc::new(Peer::new(address, gateway.is_trusted_proxy(address), context.tls.is_some()));
+    let terms = &context.terms;
+    let address = match terms.speak_proxy_protocol() {
+        false => address,
+        true => match Box::pin(behind_balancer(&mut stream, address, permit, &context, limits)).await {
+            Some(client) => client,
+            None => return,
+        },
+    };
+    let mut peer = Peer::new(address, gateway.is_trusted_proxy(address), terms.tls.is_some());
+    peer.https_port = terms.https_port;
+    let peer = Rc::new(peer);
     let metrics = context.worker.metrics();
-    let Some(tls) = &context.tls else {
-        return http1(stream, peer, &context, limits).await;
+    let Some(tls) = &terms.tls else {
+        return plain(stream, peer, &context, limits).await;
     };
     let handshake = TlsAcceptor::from(tls.clone()).accept(stream);
     match tokio::time::timeout(limits.tls_handshake_timeout, handshake).await {
@@ -70,6 +87,61 @@ pub(super) async fn serve(stream: TcpStream, address: std::net::IpAddr, context:
     }
 }
 
+/// The address of the client that a balancer relays, with a place among its connections; `None` when there is nothing
+/// to serve.
+async fn behind_balancer(
+    stream: &mut Prefixed<TcpStream>,
+    balancer: IpAddr,
+    permit: &mut Permit,
+    context: &Serving,
+    limits: &Limits,
+) -> Option<IpAddr> {
+    let metrics = context.worker.metrics();
+    match tokio::time::timeout(limits.header_timeout, proxy_protocol::read(stream)).await {
+        Ok(Ok(Some(client))) => {
+            let client = client.to_canonical();
+            if let Err(full) = permit.assign(client) {
+                metrics.limit(full.into());
+                return None;
+            }
+            Some(client)
+        }
+        // The balancer speaks for itself: no client's limit is its own.
+        Ok(Ok(None)) => Some(balancer),
+        Ok(Err(HeaderError::Closed)) => None,
+        Ok(Err(error)) => {
+            // Who may speak it must (proxy-protocol.txt §2): to guess would be to believe clients.
+            metrics.limit(ConnectionLimit::ProxyHeader);
+            tracing::debug!(%balancer, error = %crate::gateway::chain(&error), "connection closed");
+            None
+        }
+        Err(_) => {
+            metrics.limit(ConnectionLimit::HeaderTimeout);
+            None
+        }
+    }
+}
+
+/// Without TLS nobody agreed on a version: the client's first bytes tell.
+async fn plain(mut stream: Prefixed<TcpStream>, peer: Rc<Peer>, context: &Serving, limits: &Limits) {
+    let mut stopping = context.stopping.clone();
+    let told = tokio::select! {
+        biased;
+        told = tokio::time::timeout(limits.header_timeout, preface::is_http2(&mut stream)) => told,
+        // Nothing was asked: the connection is closed as one that is idle.
+        _ = stopping.wait_for(|stop| *stop) => Ok(Ok(false)),
+    };
+    match told {
+        Ok(Ok(true)) => http2(stream, peer, context, limits).await,
+        Ok(Ok(false)) => http1(stream, peer, context, limits).await,
+        Ok(Err(error)) => tracing::debug!(%error, "connection ended"),
+        Err(_) => {
+            context.worker.metrics().limit(ConnectionLimit::HeaderTimeout);
+            tracing::debug!(limit = ?ConnectionLimit::HeaderTimeout, "connection closed");
+        }
+    }
+}
+
 async fn http1<S>(stream: S, peer: Rc<Peer>, context: &Serving, limits: &Limits)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -77,6 +149,7 @@ where
     let activity = Activity::new(true);
     // One for all requests: they come one at a time.
     let exchange = Rc::new(Exchange::default());
+    let interim = peer.interim.clone();
     let service = service_fn(|request| {
         let (worker, peer, active) = (context.worker.clone(), peer.clone(), activity.request());
         let exchange = exchange.clone();
@@ -94,7 +167,7 @@ where
         .max_buf_size(limits.header_bytes.get().max(64 * 1024))
         // One buffer instead of two pieces: a response is mostly small.
         .writev(false)
-        .serve_connection(TokioIo::new(Watched { stream, activity: activity.clone() }), service)
+        .serve_connection(TokioIo::new(Watched::new(stream, &activity, Some(interim))), service)
         .with_upgrades();
     let cut = poll_fn(|cx| exchange.stream.poll_cut(cx));
     watch(connection, |connection| connection.graceful_shutdown(), cut, &activity, context, limits).await;
@@ -132,7 +205,7 @@ where
         // A peer that is gone without a word is found out.
         .keep_alive_interval(limits.idle_timeout / 2)
         .keep_alive_timeout(limits.header_timeout)
-        .serve_connection(TokioIo::new(Watched { stream, activity: activity.clone() }), service);
+        .serve_connection(TokioIo::new(Watched::new(stream, &activity, None)), service);
     let never = std::future::pending();
     watch(connection, |connection| connection.graceful_shutdown(), never, &activity, context, limits).await;
 }
@@ -309,21 +382,69 @@ impl<B: Body + Unpin> Body for WithGuard<B> {
 struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
+    /// HTTP/1.1: what is sent before the response.
+    interim: Option<Arc<Interim>>,
+    /// Of that, what is still to be written. Begun where hyper had nothing to write, it goes before all that it has.
+    rest: Vec<u8>,
+    /// Much was read: before there is more, others of this thread have their turn.
+    gives_way: bool,
+}
+
+/// A read of so many bytes is no lone request.
+const MUCH: usize = 4 * 1024;
+
+impl<S> Watched<S> {
+    fn new(stream: S, activity: &Arc<Activity>, interim: Option<Arc<Interim>>) -> Self {
+        Self { stream, activity: activity.clone(), interim, rest: Vec::new(), gives_way: false }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
+        if this.gives_way {
+            this.gives_way = false;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
+        let came = buffer.filled().len() - before;
+        if came > 0 {
             this.activity.bytes_came();
+            // HTTP/2 reads as long as something is there, and ends the connection when too many small frames wait to be
+            // taken: a client that streams small messages would be cut before their taker had its turn.
+            this.gives_way = came >= MUCH && !this.activity.one_at_a_time;
         }
         read
     }
 }
 
 impl<S: AsyncWrite + Unpin> Watched<S> {
+    /// Writes the rest of what was begun.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        while !self.rest.is_empty() {
+            let outcome = Pin::new(&mut self.stream).poll_write(cx, &self.rest);
+            match ready!(self.wrote(outcome))? {
+                0 => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+                count => drop(self.rest.drain(..count)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes the interim responses that wait. hyper flushes only what it has wholly handed over: this is the place
+    /// between two responses.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        loop {
+            ready!(self.poll_rest(cx))?;
+            match self.interim.as_ref().and_then(|interim| interim.take()) {
+                Some(heads) => self.rest = heads,
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
     fn wrote<T>(&self, outcome: Poll<T>) -> Poll<T> {
         let blocked = &self.activity.blocked_since;
         if outcome.is_ready() {
@@ -338,12 +459,14 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_rest(cx))?;
         let outcome = Pin::new(&mut this.stream).poll_write(cx, bytes);
         this.wrote(outcome)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.poll_interim(cx))?;
         let outcome = Pin::new(&mut this.stream).poll_flush(cx);
         this.wrote(outcome)
     }
@@ -360,6 +483,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         pieces: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_rest(cx))?;
         let outcome = Pin::new(&mut this.stream).poll_write_vectored(cx, pieces);
         this.wrote(outcome)
     }

@@ -2,18 +2,18 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::{IpAddr, TcpListener as StdListener};
+use std::net::TcpListener as StdListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, watch};
 
 use super::accept::{Admission, Full};
 use super::conn::{Serving, serve};
+use super::listener::Terms;
 use crate::gateway::Worker;
 use crate::live::LOOK_INTERVAL;
 use crate::telemetry::metrics::ConnectionLimit;
@@ -26,10 +26,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What a worker thread needs.
 #[derive(Debug)]
 pub struct WorkerSetup {
-    /// Its listening sockets, one for each address.
-    pub listeners: Vec<StdListener>,
-    /// TLS on all of them, or none.
-    pub tls: Option<Arc<ServerConfig>>,
+    /// Its listening sockets, one for each address, with what is spoken there.
+    pub listeners: Vec<(StdListener, Arc<Terms>)>,
     /// Counts connections of all workers.
     pub admission: Arc<Admission>,
     /// Turns true when the gateway stops.
@@ -55,24 +53,25 @@ pub fn run(setup: WorkerSetup, make: impl FnOnce() -> Worker) -> io::Result<Drai
     runtime.block_on(async move {
         let open = Rc::new(Open::default());
         let mut stopping = setup.stopping.clone();
-        let serving = Serving { worker: Rc::new(make()), tls: setup.tls.clone(), stopping: setup.stopping.clone() };
-        for listener in setup.listeners {
+        let worker = Rc::new(make());
+        for (listener, terms) in setup.listeners {
             let listener = TcpListener::from_std(listener)?;
-            let (serving, admission, open) = (serving.clone(), setup.admission.clone(), open.clone());
+            let serving = Serving { worker: worker.clone(), terms, stopping: setup.stopping.clone() };
+            let (admission, open) = (setup.admission.clone(), open.clone());
             tokio::task::spawn_local(accept(listener, serving, admission, open));
         }
-        let worker = serving.worker.clone();
+        let ticker = worker.clone();
         let ticking = tokio::task::spawn_local(async move {
             loop {
                 tokio::time::sleep(TICK).await;
-                worker.tick();
+                ticker.tick();
             }
         });
-        let worker = serving.worker.clone();
+        let looker = worker.clone();
         let looking = tokio::task::spawn_local(async move {
             loop {
                 tokio::time::sleep(LOOK_INTERVAL).await;
-                worker.look_through_streams();
+                looker.look_through_streams();
             }
         });
         // An error means that the sender is gone: the gateway is being dropped.
@@ -80,7 +79,7 @@ pub fn run(setup: WorkerSetup, make: impl FnOnce() -> Worker) -> io::Result<Drai
         drop(tokio::time::timeout(setup.drain_timeout, open.none_left()).await);
         ticking.abort();
         looking.abort();
-        serving.worker.tick();
+        worker.tick();
         Ok(Drained { cut: open.count.get() })
     })
 }
@@ -101,15 +100,20 @@ async fn accept(listener: TcpListener, mut serving: Serving, admission: Arc<Admi
                 continue;
             }
         };
-        let address = plain(address.ip());
+        // An IPv4 client of an IPv6 socket under its own address.
+        let address = address.ip().to_canonical();
         let metrics = serving.worker.metrics();
-        let permit = match admission.admit(address) {
+        if !serving.terms.admit(address) {
+            metrics.limit(ConnectionLimit::NoBalancer);
+            tracing::debug!(peer = %address, "connection refused: not a balancer of server.listener.proxy_protocol");
+            continue;
+        }
+        // Behind a balancer its own address is that of all clients: it is limited by theirs, once they are known.
+        let permit = if serving.terms.speak_proxy_protocol() { admission.reserve() } else { admission.admit(address) };
+        let mut permit = match permit {
             Ok(permit) => permit,
             Err(full) => {
-                metrics.limit(match full {
-                    Full::Connections => ConnectionLimit::Connections,
-                    Full::Address => ConnectionLimit::ConnectionsPerAddress,
-                });
+                metrics.limit(full.into());
                 continue;
             }
         };
@@ -117,15 +121,19 @@ async fn accept(listener: TcpListener, mut serving: Serving, admission: Arc<Admi
         let connection = open.enter(&serving.worker);
         let serving = serving.clone();
         tokio::task::spawn_local(async move {
-            serve(stream, address, serving).await;
+            serve(stream, address, &mut permit, serving).await;
             drop((permit, connection));
         });
     }
 }
 
-/// An IPv4 client of an IPv6 socket under its own address.
-fn plain(address: IpAddr) -> IpAddr {
-    address.to_canonical()
+impl From<Full> for ConnectionLimit {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Connections => Self::Connections,
+            Full::Address => Self::ConnectionsPerAddress,
+        }
+    }
 }
 
 /// Connections of a worker.

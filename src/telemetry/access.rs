@@ -17,8 +17,10 @@ use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use super::metrics::WorkerMetrics;
 use crate::clock::UnixTime;
 use crate::config::{AccessLog, Log};
+use crate::headers::answer::AnswerFields;
 use crate::reject::Reason;
 use crate::route::Route;
+use crate::token::Identity;
 use crate::token::cache::Verified;
 
 /// A worker hands its lines over when it has so many bytes of them.
@@ -124,7 +126,8 @@ impl WorkerLog {
     }
 
     fn wants(&self, entry: &AccessEntry) -> bool {
-        let good = entry.reason.is_none() && !entry.status.is_some_and(|status| status.is_server_error());
+        let fine = entry.reason.is_none() && entry.would_refuse.is_none();
+        let good = fine && !entry.status.is_some_and(|status| status.is_server_error());
         match self.what {
             AccessLog::All => true,
             AccessLog::Off => false,
@@ -191,6 +194,10 @@ pub struct AccessEntry {
     pub status: Option<StatusCode>,
     /// Why it was refused or went wrong.
     pub reason: Option<Reason>,
+    /// Why it would have been refused on a route that did not only observe.
+    pub would_refuse: Option<Reason>,
+    /// What the answer must tell, whoever gives it.
+    pub answer_fields: Option<Box<AnswerFields>>,
     /// From handing the request over to the response header.
     pub upstream_time: Option<Duration>,
     /// `host:port` of the server that got the request.
@@ -215,6 +222,8 @@ impl AccessEntry {
             identity: None,
             status: None,
             reason: None,
+            would_refuse: None,
+            answer_fields: None,
             upstream_time: None,
             server: None,
             sent: 0,
@@ -224,6 +233,16 @@ impl AccessEntry {
     /// The route it took.
     pub fn set_route(&mut self, route: &Route) {
         self.route = Some(route.index());
+    }
+
+    /// Who is calling, as the upstream may know it: nobody whom the route would have refused.
+    pub fn caller(&self) -> Option<&Identity> {
+        if self.would_refuse.is_some() { None } else { self.identity.as_deref().map(|known| &known.identity) }
+    }
+
+    /// What the answer must tell, to be added to.
+    pub fn answer_fields(&mut self) -> &mut AnswerFields {
+        self.answer_fields.get_or_insert_default()
     }
 
     fn fields(&self) -> Fields<'_> {
@@ -286,6 +305,9 @@ impl AccessEntry {
         if let Some(reason) = self.reason {
             let _ = write!(out, ",\"reason\":\"{}\"", reason.as_str());
         }
+        if let Some(reason) = self.would_refuse {
+            let _ = write!(out, ",\"would_refuse\":\"{}\"", reason.as_str());
+        }
         out.0.extend_from_slice(b",\"request_id\":\"");
         escape(out, self.request_id.to_str().unwrap_or("-"));
         out.0.extend_from_slice(b"\"}\n");
@@ -312,6 +334,9 @@ impl AccessEntry {
         }
         if let Some(reason) = self.reason {
             let _ = write!(out, " reason={}", reason.as_str());
+        }
+        if let Some(reason) = self.would_refuse {
+            let _ = write!(out, " would_refuse={}", reason.as_str());
         }
         out.0.push(b'\n');
     }
@@ -364,6 +389,9 @@ impl Drop for AccessEntry {
         metrics.requests[route][class].add(1);
         if let Some(reason) = self.reason {
             metrics.refused[reason.index()].add(1);
+        }
+        if let Some(reason) = self.would_refuse {
+            metrics.would_refuse[reason.index()].add(1);
         }
         metrics.duration.observe(self.start.elapsed());
         let log = self.log.clone();

@@ -68,6 +68,8 @@ pub struct WorkerMetrics {
     pub requests: Vec<[Cell; 6]>,
     /// Refusals by [`Reason::index`].
     pub refused: Vec<Cell>,
+    /// Requests that went on although they would have been refused, by [`Reason::index`].
+    pub would_refuse: Vec<Cell>,
     /// From the request's header to the end of the response.
     pub duration: Histogram,
     /// By upstream: from the request being handed over to the response header.
@@ -113,15 +115,21 @@ pub enum ConnectionLimit {
     IdleTimeout,
     /// `limits.body_idle_timeout`: the client did not take its response.
     WriteTimeout,
+    /// Not in `server.listener.proxy_protocol`.
+    NoBalancer,
+    /// A balancer sent no PROXY header, or a malformed one.
+    ProxyHeader,
 }
 
-const CONNECTION_LIMITS: [&str; 6] = [
+const CONNECTION_LIMITS: [&str; 8] = [
     "connections",
     "connections_per_address",
     "tls_handshake_timeout",
     "header_timeout",
     "idle_timeout",
     "write_timeout",
+    "no_balancer",
+    "proxy_header",
 ];
 
 impl WorkerMetrics {
@@ -132,6 +140,7 @@ impl WorkerMetrics {
         Self {
             requests: many(routes + 1),
             refused: many(Reason::ALL.len()),
+            would_refuse: many(Reason::ALL.len()),
             duration: Histogram::default(),
             upstream_duration: many(upstreams),
             upstream_opened: many(upstreams),
@@ -239,6 +248,25 @@ impl Metrics {
         self.workers.iter().map(|worker| cell(worker).get()).sum()
     }
 
+    fn encode_by_reason(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        cells: impl Fn(&WorkerMetrics) -> &[Cell],
+    ) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for reason in Reason::ALL {
+            let count = self.sum(|worker| &cells(worker)[reason.index()]);
+            if count > 0 {
+                family
+                    .encode_family(&[("reason", reason.as_str())])?
+                    .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
+        Ok(())
+    }
+
     fn histogram(&self, of: impl Fn(&WorkerMetrics) -> &Histogram) -> (f64, u64, Vec<(f64, u64)>) {
         let bounds = BOUNDS.into_iter().chain([f64::MAX]);
         let buckets: Vec<(f64, u64)> =
@@ -272,20 +300,18 @@ impl Collector for Metrics {
                 }
             }
         }
-        let mut family = encoder.encode_descriptor(
+        self.encode_by_reason(
+            &mut encoder,
             "portcullis_refused",
             "Requests not answered by an upstream, by reason.",
-            None,
-            counter,
+            |worker| &worker.refused,
         )?;
-        for reason in Reason::ALL {
-            let count = self.sum(|worker| &worker.refused[reason.index()]);
-            if count > 0 {
-                family
-                    .encode_family(&[("reason", reason.as_str())])?
-                    .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
-            }
-        }
+        self.encode_by_reason(
+            &mut encoder,
+            "portcullis_would_refuse",
+            "Requests let through in mode \"observe\" that would have been refused, by reason.",
+            |worker| &worker.would_refuse,
+        )?;
         let (sum, count, buckets) = self.histogram(|worker| &worker.duration);
         encoder
             .encode_descriptor(

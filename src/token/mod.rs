@@ -46,7 +46,7 @@ pub struct Identity {
 }
 
 /// An issuer's place in the verifier.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct IssuerIndex(pub u16);
 
 /// Portcullis itself.

@@ -1,8 +1,8 @@
-//! One connection to a server.
+//! One connection to a server, or a place on one.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -11,103 +11,166 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
+use super::attempts::Order;
+use super::dialer::{Dialed, Dialer};
+use super::http2::{Place, Shared};
+use super::names::Named;
 use crate::body::RequestBody;
+use crate::config::{Protocol, ServerAddress};
 
-/// Where a server is.
+/// A server, as one worker connects to it.
 #[derive(Debug)]
 pub(super) struct Server {
-    host: String,
-    port: u16,
-    /// `host:port`, for the log and errors.
+    dialer: Arc<Dialer>,
+    /// Among the servers of the upstream.
+    index: usize,
+    /// For the log and errors, such as `10.0.0.5:8080`.
     pub(super) name: Rc<str>,
+    order: Order,
+    /// With HTTP/2.
+    shared: Option<Shared>,
 }
 
 impl Server {
-    pub(super) fn new(origin: &crate::config::Origin) -> Self {
-        let name = match origin.host.parse() {
-            Ok(IpAddr::V6(address)) => format!("[{address}]:{}", origin.port),
-            _ => format!("{}:{}", origin.host, origin.port),
-        };
-        Self { host: origin.host.clone(), port: origin.port, name: name.into() }
+    /// `dialer`'s server number `index`.
+    pub(super) fn new(address: &ServerAddress, dialer: &Arc<Dialer>, index: usize) -> Self {
+        let shared = (dialer.protocol == Protocol::Http2).then(Shared::default);
+        Self { dialer: dialer.clone(), index, name: address.name().into(), order: Order::default(), shared }
     }
 
-    /// Opens a connection: all addresses of the name in turn, within one deadline.
-    pub(super) async fn connect(&self, limit: Duration) -> io::Result<Connection> {
-        match tokio::time::timeout(limit, self.try_addresses()).await {
+    /// A place on an open connection that requests share; always `None` with HTTP/1.1.
+    pub(super) fn take_shared(&self, keep_alive: Duration) -> Option<Connection> {
+        let place = self.shared.as_ref()?.take(keep_alive)?;
+        Some(Connection::new(Kind::Shared(place), self.name.clone()))
+    }
+
+    /// Opens a connection, with TLS and the preface of HTTP/2 within one deadline; with HTTP/2, or gives a place on one
+    /// that was opened meanwhile.
+    pub(super) async fn connect(&self, limit: Duration, keep_alive: Duration) -> io::Result<Connection> {
+        match tokio::time::timeout(limit, self.open(keep_alive)).await {
             Ok(connected) => connected,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "connect timed out")),
         }
     }
 
-    async fn try_addresses(&self) -> io::Result<Connection> {
-        let addresses: Vec<SocketAddr> = match self.host.parse::<IpAddr>() {
-            Ok(address) => vec![(address, self.port).into()],
-            Err(_) => tokio::net::lookup_host((self.host.as_str(), self.port)).await?.collect(),
+    async fn open(&self, keep_alive: Duration) -> io::Result<Connection> {
+        let dial = async || self.dialer.dial(self.index, &self.order).await;
+        let kind = match &self.shared {
+            None => Kind::Own(Own::start(dial().await?).await?),
+            Some(shared) => Kind::Shared(shared.place(keep_alive, dial, self.dialer.tls(self.index)).await?),
         };
-        let mut error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(stream) => return Connection::start(stream, self.name.clone()).await,
-                Err(failed) => error = failed,
-            }
+        Ok(Connection::new(kind, self.name.clone()))
+    }
+
+    /// Closes shared connections that were unused for too long.
+    pub(super) fn close_unused(&self, keep_alive: Duration) {
+        if let Some(shared) = &self.shared {
+            shared.close_unused(keep_alive);
         }
-        Err(error)
     }
 }
 
-/// An open connection, with a task that drives it until it closes.
+/// An open connection for one request at a time, or a place on a shared one.
 #[derive(Debug)]
 pub(super) struct Connection {
-    sender: SendRequest<RequestBody>,
+    kind: Kind,
     server: Rc<str>,
-    uses: u32,
     pub(super) unused_since: Instant,
 }
 
-impl Connection {
-    async fn start(stream: TcpStream, server: Rc<str>) -> io::Result<Self> {
-        // Requests are written whole; Nagle would hold the last piece of a body back.
-        stream.set_nodelay(true)?;
+#[derive(Debug)]
+enum Kind {
+    Own(Own),
+    Shared(Place),
+}
+
+/// An HTTP/1.1 connection, with a task that drives it until it closes.
+#[derive(Debug)]
+struct Own {
+    sender: SendRequest<RequestBody>,
+    named: Option<Named>,
+    uses: u32,
+}
+
+impl Own {
+    async fn start(dialed: Dialed) -> io::Result<Self> {
         // One buffer instead of pieces: a request is mostly small.
         let (sender, driver) = http1::Builder::new()
             .writev(false)
             .max_headers(200)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(dialed.stream))
             .await
             .map_err(io::Error::other)?;
+        // A response of 101 gives the connection away to whoever asked for the upgrade.
+        let driver = driver.with_upgrades();
         tokio::task::spawn_local(async move {
             // Whoever waits for a response on it gets the error; after that nobody is concerned.
-            drop(driver.with_upgrades().await);
+            drop(driver.await);
         });
-        Ok(Self { sender, server, uses: 0, unused_since: Instant::now() })
+        Ok(Self { sender, named: dialed.named, uses: 0 })
+    }
+}
+
+impl Connection {
+    fn new(kind: Kind, server: Rc<str>) -> Self {
+        Self { kind, server, unused_since: Instant::now() }
     }
 
     pub(super) fn server(&self) -> Rc<str> {
         self.server.clone()
     }
 
+    /// Whether other requests may be on it. It is not kept for the next request: that takes a place of its own.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.kind, Kind::Shared(_))
+    }
+
     /// Whether it served a request before.
     pub(super) fn is_reused(&self) -> bool {
-        self.uses > 1
+        match &self.kind {
+            Kind::Own(own) => own.uses > 1,
+            Kind::Shared(place) => place.reused,
+        }
     }
 
     pub(super) fn count_use(&mut self) {
-        self.uses = self.uses.saturating_add(1);
+        if let Kind::Own(own) = &mut self.kind {
+            own.uses = own.uses.saturating_add(1);
+        }
     }
 
     pub(super) fn send(
         &mut self,
         request: Request<RequestBody>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<> {
-        self.sender.try_send_request(request)
+        let sent = match &mut self.kind {
+            Kind::Own(own) => Sent::Own(own.sender.try_send_request(request)),
+            Kind::Shared(place) => Sent::Shared(place.send(request)),
+        };
+        async move {
+            match sent {
+                Sent::Own(sent) => sent.await,
+                Sent::Shared(sent) => sent.await,
+            }
+        }
+    }
+
+    /// The answer did not come in time: no other request is to wait here.
+    pub(super) fn give_up(self) {
+        if let Kind::Shared(place) = &self.kind {
+            place.retire();
+        }
     }
 
     /// Whether a request may be sent now; `None` when it never may again.
     pub(super) async fn readiness(&mut self) -> Option<bool> {
+        let Kind::Own(own) = &mut self.kind else { return Some(true) };
+        if own.named.as_mut().is_some_and(|named| !named.is_current()) {
+            return None;
+        }
         std::future::poll_fn(|cx| {
-            Poll::Ready(match self.sender.poll_ready(cx) {
+            Poll::Ready(match own.sender.poll_ready(cx) {
                 Poll::Ready(Ok(())) => Some(true),
                 Poll::Ready(Err(_)) => None,
                 Poll::Pending => Some(false),
@@ -117,6 +180,15 @@ impl Connection {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        match &self.kind {
+            Kind::Own(own) => own.sender.is_closed(),
+            Kind::Shared(_) => false,
+        }
     }
+}
+
+/// A request on its way, by either protocol.
+enum Sent<O, S> {
+    Own(O),
+    Shared(S),
 }

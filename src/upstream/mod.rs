@@ -3,8 +3,15 @@
 //! Each worker has its own connections, so that none is shared between threads. A request goes to one server at a time;
 //! it is sent again only when nothing of it can have been acted on.
 
+mod attempts;
 mod connection;
+mod dialer;
+mod http2;
+mod lookup;
+mod names;
 mod pool;
+mod stream;
+mod tls;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,10 +20,15 @@ use std::time::{Duration, Instant};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
+pub use self::dialer::Dialer;
+pub use self::names::Names;
 pub use self::pool::{Lease, UpstreamPool};
 use crate::body::{RequestBody, RequestProgress};
 use crate::config;
 use crate::telemetry::metrics::WorkerMetrics;
+
+/// How often a request that an HTTP/2 server refused to look at is sent again.
+const MOST_REFUSALS: u32 = 2;
 
 /// Why an upstream gave no response.
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +80,8 @@ pub struct Upstream {
 
 impl Upstream {
     /// The worker's view of `upstreams[index]`.
-    pub fn new(config: &config::Upstream, index: usize, metrics: Arc<WorkerMetrics>) -> Self {
-        Self { pool: Rc::new(UpstreamPool::new(config)), metrics, index }
+    pub fn new(config: &config::Upstream, dialer: &Arc<Dialer>, index: usize, metrics: Arc<WorkerMetrics>) -> Self {
+        Self { pool: Rc::new(UpstreamPool::new(config, dialer)), metrics, index }
     }
 
     /// How long the pieces of a response body may be apart.
@@ -86,7 +98,8 @@ impl Upstream {
     ///
     /// A server that cannot be connected to is skipped for the next one. A request on a kept connection that turned out
     /// closed is sent again on another: always when hyper gives it back unsent, and for `GET`, `HEAD` and `OPTIONS`
-    /// without a body (safe methods, RFC 9110 §9.2.1) also when the connection closed before any byte of a response.
+    /// without a body (safe methods, RFC 9110 §9.2.1) also when the connection closed before any byte of a response. So
+    /// is any request without a body that an HTTP/2 server says it has not looked at.
     ///
     /// # Errors
     /// [`UpstreamError`]; when `progress` has a fault, it is the client's and not the upstream's.
@@ -98,6 +111,7 @@ impl Upstream {
     ) -> Result<Answer, UpstreamError> {
         let replayable =
             progress.is_none() && matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        let mut refusals = 0;
         loop {
             let turn = self.pool.turn();
             let mut connection = match self.pool.take_kept(turn).await {
@@ -108,10 +122,15 @@ impl Upstream {
                     Box::pin(self.pool.connect(turn)).await?
                 }
             };
-            let copy = (replayable && connection.is_reused()).then(|| Box::new(head_of(&request)));
+            let again_if_unprocessed = progress.is_none() && connection.is_shared() && refusals < MOST_REFUSALS;
+            let again_if_closed = replayable && connection.is_reused();
+            let copy = (again_if_unprocessed || again_if_closed).then(|| Box::new(head_of(&request)));
             let server = connection.server();
             let sent = within(response_timeout, progress, connection.send(request)).await;
-            let Some(result) = sent else { return Err(UpstreamError::Timeout { server }) };
+            let Some(result) = sent else {
+                connection.give_up();
+                return Err(UpstreamError::Timeout { server });
+            };
             let mut error = match result {
                 Ok(response) => {
                     let lease = Lease::new(self.pool.clone(), connection);
@@ -123,14 +142,18 @@ impl Upstream {
             let cause = error.into_error();
             let again = match unsent {
                 Some(request) if connection.is_reused() => Some(request),
-                None if closed_before_answer(&cause) => copy.map(|copy| *copy),
+                None if again_if_unprocessed && http2::is_unprocessed(&cause) => {
+                    refusals += 1;
+                    copy.map(|copy| *copy)
+                }
+                None if again_if_closed && closed_before_answer(&cause) => copy.map(|copy| *copy),
                 _ => None,
             };
             match again {
                 Some(again) => request = again,
                 None => return Err(UpstreamError::Broken { server, cause }),
             }
-            // Each turn uses up a kept connection, and a new one is never retried: the loop ends.
+            // Each turn uses up a kept connection or one of few refusals, and a new one is not retried: the loop ends.
             self.metrics.upstream_retried[self.index].add(1);
         }
     }

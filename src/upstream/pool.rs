@@ -2,10 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::UpstreamError;
 use super::connection::{Connection, Server};
+use super::dialer::Dialer;
 use crate::config;
 
 /// How long a server that could not be connected to is passed over, while there is another.
@@ -31,10 +33,14 @@ struct Slot {
 }
 
 impl UpstreamPool {
-    pub(super) fn new(config: &config::Upstream) -> Self {
-        let slot = |origin| Slot { server: Server::new(origin), kept: RefCell::default(), skip_until: Cell::new(None) };
+    pub(super) fn new(config: &config::Upstream, dialer: &Arc<Dialer>) -> Self {
+        let slot = |(index, address)| Slot {
+            server: Server::new(address, dialer, index),
+            kept: RefCell::default(),
+            skip_until: Cell::new(None),
+        };
         Self {
-            servers: config.servers.iter().map(slot).collect(),
+            servers: config.servers.iter().enumerate().map(slot).collect(),
             next: Cell::new(0),
             connect_timeout: config.connect_timeout,
             body_idle_timeout: config.body_idle_timeout,
@@ -67,6 +73,9 @@ impl UpstreamPool {
             [only] => only,
             _ => self.order(turn).next()?,
         };
+        if let Some(shared) = slot.server.take_shared(self.keep_alive_timeout) {
+            return Some(shared);
+        }
         let mut yielded = false;
         loop {
             let mut connection = slot.kept.borrow_mut().pop()?;
@@ -91,7 +100,7 @@ impl UpstreamPool {
     pub(super) async fn connect(&self, turn: usize) -> Result<Connection, UpstreamError> {
         let mut last = None;
         for slot in self.order(turn).collect::<Vec<_>>() {
-            match slot.server.connect(self.connect_timeout).await {
+            match slot.server.connect(self.connect_timeout, self.keep_alive_timeout).await {
                 Ok(mut connection) => {
                     slot.skip_until.set(None);
                     connection.count_use();
@@ -112,11 +121,11 @@ impl UpstreamPool {
     }
 
     fn keep(&self, mut connection: Connection) {
-        if connection.is_closed() {
+        if connection.is_shared() || connection.is_closed() {
             return;
         }
         let server = connection.server();
-        if let Some(slot) = self.servers.iter().find(|slot| slot.server.name == server) {
+        if let Some(slot) = self.servers.iter().find(|slot| Rc::ptr_eq(&slot.server.name, &server)) {
             let mut kept = slot.kept.borrow_mut();
             if kept.len() < self.keep_alive_connections {
                 connection.unused_since = Instant::now();
@@ -131,12 +140,14 @@ impl UpstreamPool {
                 !connection.is_closed() && now.duration_since(connection.unused_since) < self.keep_alive_timeout
             };
             slot.kept.borrow_mut().retain(fresh);
+            slot.server.close_unused(self.keep_alive_timeout);
         }
     }
 }
 
 /// A connection that is still giving a response. Dropped before the end of it, the connection is closed: what is left in
-/// it must not become the start of somebody else's answer.
+/// it must not become the start of somebody else's answer. One that requests share goes on: there, only the stream of
+/// this one ends.
 #[derive(Debug)]
 pub struct Lease {
     pool: Rc<UpstreamPool>,

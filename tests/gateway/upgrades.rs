@@ -11,16 +11,7 @@ use portcullis::clock::UnixTime;
 use portcullis::revocation::EndReason;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{Backend, Client, Gateway, Switching, Toml, tls_config};
-
-/// A WebSocket handshake.
-pub(crate) fn handshake(path: &str, token: Option<&str>) -> String {
-    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-    format!(
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{authorization}\r\n"
-    )
-}
+use crate::support::{Backend, Client, Gateway, Switching, Toml, handshake, tls_config};
 
 /// A small masked frame with `text`, the mask being zeros.
 pub(crate) fn text_frame(text: &str) -> Vec<u8> {
@@ -224,6 +215,10 @@ fn a_websocket_over_http2_reaches_an_http1_upstream_as_one() {
         assert_eq!(refused.status(), 401);
         let not_switched = sender.send_request(connect("/plain", Some(&token))).await.unwrap();
         assert_eq!(not_switched.status(), 502);
+        // Its client cannot find out: it has no key of its own.
+        let stale = sender.send_request(connect("/stale", Some(&token))).await.unwrap();
+        assert_eq!(stale.status(), 502);
+        assert!(backend.ended().head.contains("/stale"));
         // Any other CONNECT is a tunnel to anywhere.
         let plain = Request::connect("localhost:80").body(Empty::new()).unwrap();
         assert_eq!(sender.send_request(plain).await.unwrap().status(), 501);

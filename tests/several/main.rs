@@ -8,4 +8,5 @@ mod idle;
 mod moving;
 mod races;
 mod reaching;
+mod streams;
 mod support;

@@ -2,6 +2,7 @@
 
 mod directory;
 mod shared_store;
+mod upstreams;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,10 +10,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::app::keys_directory;
+use crate::certificate;
 use crate::cli::output::{Failure, Format, Outcome, causes, count, from_now, print, print_json, remark};
 use crate::cli::{ConfigArg, keys_offline};
 use crate::clock::UnixTime;
-use crate::config::{Certificate, Config, Fault, Faults, JwksSource, Session};
+use crate::config::{Access, Certificate, Config, Fault, Faults, JwksSource, Listener, Mode, Session};
 use crate::server::tls::{self, TlsError};
 use crate::session::RefreshKeys;
 use crate::telemetry;
@@ -68,6 +70,7 @@ impl Report {
         }
         report.trusted_issuers(config)?;
         report.store(config);
+        upstreams::check(&mut report, config, now);
         report.ok = report.faults.is_empty();
         Ok(report)
     }
@@ -103,9 +106,9 @@ impl Report {
             return;
         };
         if let Some(ca) = &redis.ca
-            && let Err(why) = shared_store::authorities(ca)
+            && let Err(error) = certificate::authorities(ca)
         {
-            self.fault(config, "store.ca", format!("store: {why}"));
+            self.fault(config, "store.ca", format!("store: {}", causes(&error)));
         }
         self.notes.push(format!("the store {} is connected to at start; this was not tried", config.store.describe()));
     }
@@ -243,11 +246,13 @@ fn has_key_file(directory: &Path) -> bool {
 /// What works but may not be meant.
 pub(super) fn warnings(config: &Config, now: UnixTime) -> Vec<String> {
     let mut warnings = Vec::new();
-    if config.server.certificates.is_empty() {
-        for address in config.server.listen.iter().filter(|address| !address.ip().is_loopback()) {
+    // One that redirects gets no tokens, or only those that a client had sent in the clear already.
+    let in_clear = |listener: &&Listener| !listener.tls && listener.redirect_to_https.is_none();
+    for address in config.server.listeners.iter().filter(in_clear).map(|listener| listener.address) {
+        if !address.ip().is_loopback() {
             warnings.push(format!(
-                "plain HTTP on {address}: without server.tls, tokens can be read on the way unless a proxy in front \
-                 takes TLS off"
+                "plain HTTP on {address}: without TLS there, tokens can be read on the way unless a proxy in front \
+                 takes it off"
             ));
         }
     }
@@ -257,6 +262,7 @@ pub(super) fn warnings(config: &Config, now: UnixTime) -> Vec<String> {
             admin.listen
         ));
     }
+    warnings.extend(observing(config));
     warnings.extend(config.store.redis.as_ref().and_then(shared_store::password_in_clear));
     for certificate in &config.server.certificates {
         if let Ok(loaded) = tls::load(certificate, now)
@@ -266,17 +272,36 @@ pub(super) fn warnings(config: &Config, now: UnixTime) -> Vec<String> {
             warnings.push(format!("the certificate in {file} expires {when}, on {}", loaded.expires));
         }
     }
+    warnings.extend(upstreams::warnings(config, now));
     warnings
 }
 
+/// Which routes let everybody through: nobody should find that out from who got in.
+fn observing(config: &Config) -> Option<String> {
+    let judging = config.routes.iter().filter(|route| route.access != Access::Public);
+    let (observing, enforcing): (Vec<_>, Vec<_>) = judging.partition(|route| route.mode == Mode::Observe);
+    let names = observing.iter().map(|route| format!("{:?}", route.name)).collect::<Vec<_>>().join(", ");
+    let which = match (observing.len(), enforcing.len()) {
+        (0, _) => return None,
+        (_, 0) => String::from("every route that asks for an identity"),
+        (1, _) => format!("the route {names}"),
+        _ => format!("the routes {names}"),
+    };
+    Some(format!(
+        "mode \"observe\": {which} only observes: NOBODY IS REFUSED THERE for want of an identity, it is logged and counted \
+         (would_refuse)"
+    ))
+}
+
 fn summary(config: &Config) -> String {
-    let listen: Vec<String> = config.server.listen.iter().map(ToString::to_string).collect();
-    let tls = if config.server.certificates.is_empty() { "plain HTTP" } else { "TLS" };
-    let mut parts = vec![
-        count(config.routes.len(), "route"),
-        count(config.upstreams.len(), "upstream"),
-        format!("{tls} on {}", listen.join(", ")),
-    ];
+    let mut parts = vec![count(config.routes.len(), "route"), count(config.upstreams.len(), "upstream")];
+    for (tls, how) in [(true, "TLS"), (false, "plain HTTP")] {
+        let listeners = config.server.listeners.iter().filter(|listener| listener.tls == tls);
+        let places: Vec<String> = listeners.map(|listener| listener.describe(listener.address)).collect();
+        if !places.is_empty() {
+            parts.push(format!("{how} on {}", places.join(", ")));
+        }
+    }
     if !config.server.certificates.is_empty() {
         parts.push(count(config.server.certificates.len(), "certificate"));
     }

@@ -163,3 +163,42 @@ fn a_password_of_the_store_that_travels_in_clear_is_a_warning() {
         assert_eq!(warnings(&store), [""; 0], "{store}");
     }
 }
+
+#[test]
+fn files_of_upstreams_are_read_too() {
+    let text = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\n[session]\nissuer = \"i\"\naudience = \"a\"\n\
+         [upstream.b]\nservers = [\"https://127.0.0.1\"]\n[upstream.b.tls]\nca = \"none.pem\"\n\
+         certificate = \"a.pem\"\nkey = \"b.key\"\n\
+         [upstream.c]\nservers = [\"https://127.0.0.1\"]\n[upstream.c.tls]\nca = \"a.pem\"\n\
+         certificate = \"none.pem\"\nkey = \"a.key\"\n{ROUTE}"
+    );
+    let (_dir, report) = report(&text, |dir| {
+        certificate(dir, "a", 90);
+        certificate(dir, "b", 90);
+    });
+    let found: Vec<(usize, &str)> =
+        report.faults.iter().map(|fault| (fault.position.unwrap().line, fault.message.as_str())).collect();
+    let expected = [
+        (9, "upstream \"b\": tls: cannot read ", "none.pem: no such file or directory"),
+        (11, "upstream \"b\": tls: the private key in ", "a.pem"),
+        (16, "upstream \"c\": tls: cannot read ", "none.pem: no such file or directory"),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for ((line, message), (expected_line, start, end)) in found.iter().zip(expected) {
+        assert_eq!(*line, expected_line, "{message}");
+        assert!(message.starts_with(start) && message.ends_with(end), "{message}");
+    }
+}
+
+#[test]
+fn a_client_certificate_that_ends_soon_is_a_warning() {
+    let text = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\n[session]\nissuer = \"i\"\naudience = \"a\"\n\
+         [upstream.b]\nservers = [\"https://127.0.0.1\"]\n[upstream.b.tls]\nca = \"a.pem\"\n\
+         certificate = \"a.pem\"\nkey = \"a.key\"\n{ROUTE}"
+    );
+    let (_dir, report) = report(&text, |dir| certificate(dir, "a", 7));
+    assert!(report.ok, "{report:?}");
+    assert!(report.warnings[0].contains("a.pem expires in 6 days"), "{report:?}");
+}

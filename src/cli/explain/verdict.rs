@@ -1,23 +1,29 @@
 //! The judgement on a request, step by step as `gateway` takes it, and how it is shown.
 
+mod shown;
+
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{self, HeaderMap, HeaderValue};
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{Method, Response};
 use serde::Serialize;
 
+use self::shown::{AnswerShown, Caller, RouteShown, UpstreamShown, fields};
 use crate::auth_api::Endpoint;
-use crate::cli::output::{from_now, printable, seconds};
 use crate::clock::UnixTime;
-use crate::config::{Access, Config};
+use crate::config::Config;
+use crate::gateway::outcome::{self, Way};
 use crate::gateway::{authenticate, target, trace};
+use crate::headers::answer::AnswerFields;
+use crate::headers::cors::{CorsPolicy, Preflight};
 use crate::headers::{self, Forwarding, HeaderPolicy, Peer};
 use crate::reject::{Reason, Rejection};
 use crate::revocation::Revocations;
-use crate::route::{Route, RouteTable};
+use crate::route::RouteTable;
 use crate::telemetry::metrics::Metrics;
 use crate::token::cache::TokenCache;
 use crate::token::verify::Verifier;
@@ -31,39 +37,21 @@ pub(super) struct Explained {
     status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    /// Why it would be refused on a route that did not only observe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    would_refuse: Option<&'static str>,
     /// The endpoint of the gateway itself that would answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<String>,
     route: Option<RouteShown>,
     caller: Option<Caller>,
     upstream: Option<UpstreamShown>,
+    /// What the gateway answers in the upstream's place, when that is no refusal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<AnswerShown>,
     /// As the upstream would get them, sorted by name.
     headers: Vec<(String, String)>,
     notes: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct RouteShown {
-    name: String,
-    /// `FILE:LINE` of the configuration.
-    place: String,
-    auth: &'static str,
-}
-
-#[derive(Debug, Serialize)]
-struct Caller {
-    user_id: String,
-    session_id: String,
-    issuer: String,
-    expires_at: String,
-    #[serde(skip)]
-    expires: UnixTime,
-}
-
-#[derive(Debug, Serialize)]
-struct UpstreamShown {
-    name: String,
-    servers: Vec<String>,
 }
 
 /// Judges a request from `client`. `notes` are told with the verdict.
@@ -99,19 +87,31 @@ impl Explained {
             return Err(Reason::UriTooLong.into());
         }
         let host = target::host(&parts)?;
+        let preflight = Preflight::of(&parts);
         target::framing(&parts.headers, parts.version)?;
         if let Some(endpoint) = config.session.as_ref().and_then(|_| Endpoint::at(&config.auth.prefix, path)) {
             if endpoint == Endpoint::Unknown {
                 return Err(Reason::NoRoute.into());
+            }
+            if let (Some(cors), Some(_)) = (&config.auth.cors, &preflight) {
+                return self.preflight(&CorsPolicy::new(cors), &parts);
             }
             self.endpoint = Some(path.to_owned());
             return Ok(());
         }
 
         let table = RouteTable::new(config, |name| verifier.issuer_named(name));
-        let route = table.find(&host.name()?, path, &parts.method)?;
-        let host = host.into_header();
+        let name = host.name()?;
+        if let Some(preflight) = preflight
+            && let Ok(route) = table.find(&name, path, &preflight.method)
+            && let Some(policy) = &route.cors
+        {
+            self.route = Some(RouteShown::of(config, route));
+            return self.preflight(policy, &parts);
+        }
+        let route = table.find(&name, path, &parts.method)?;
         self.route = Some(RouteShown::of(config, route));
+        let host = host.into_header();
         let revocations = Revocations::default();
         let known = authenticate::Known {
             verifier,
@@ -122,22 +122,39 @@ impl Explained {
             token_bytes: config.limits.token_bytes.get(),
         };
         let authorization = parts.headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
-        let identity = authenticate::identify(&known, authorization, route, now)?;
+        let identity = match authenticate::identify(&known, authorization, route, now) {
+            Ok(identity) => identity,
+            Err(refused) if route.observes => {
+                self.would_refuse = Some(refused.reason.as_str());
+                None
+            }
+            Err(refused) => return Err(refused.reason.into()),
+        };
         if let Some(known) = &identity {
             self.caller = Some(Caller::of(verifier, &known.identity));
             self.notes.push(String::from("whether the session has ended is known to the running gateway only"));
+        }
+        if route.limits.is_some() {
+            self.notes.push(String::from("what is left of a rate limit is known to the running gateway only"));
+        }
+        if let Way::Answered(mut response) = outcome::way(route, &mut parts.uri)? {
+            outcome::dress(response.headers_mut(), route, identity.is_some());
+            self.answered(response);
+            return Ok(());
         }
 
         let auth = &config.auth;
         let policy =
             HeaderPolicy::new(auth.user_header.clone(), auth.session_header.clone(), auth.strip_headers.clone());
         let is_proxy = config.server.trusted_proxies.iter().any(|net| net.contains(&client));
-        let peer = Peer::new(client, is_proxy, !config.server.certificates.is_empty());
+        let peer = Peer::new(client, is_proxy, config.server.listeners.iter().any(|listener| listener.tls));
         let forwarding = Forwarding {
             peer: &peer,
             forward_token: route.forward_token,
             restricts_methods: route.restricts_methods,
             http2: false,
+            stripped: route.stripped_prefix(),
+            rules: &route.request_headers,
             identity: identity.as_deref().map(|known| &known.identity),
         };
         // The gateway's names are random; these stand for them.
@@ -150,95 +167,32 @@ impl Explained {
         if matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) {
             self.notes.push(String::from("Content-Length or Transfer-Encoding would follow from the body"));
         }
-        self.headers = shown(&parts.headers);
-        self.upstream = config.upstreams.get(route.upstream).map(|upstream| UpstreamShown {
-            name: upstream.name.to_string(),
-            servers: upstream.servers.iter().map(|server| url(&server.host, server.port)).collect(),
-        });
+        self.headers = fields(&parts.headers);
+        self.upstream =
+            route.action.upstream().and_then(|index| config.upstreams.get(index)).map(|upstream| UpstreamShown {
+                name: upstream.name.to_string(),
+                servers: upstream.servers.iter().map(ToString::to_string).collect(),
+                target: parts.uri.path_and_query().map_or_else(|| String::from("/"), ToString::to_string),
+            });
         self.forwarded = true;
         Ok(())
     }
 
-    /// Whether the gateway would answer with an error.
-    pub(super) fn refused(&self) -> bool {
-        self.status.is_some()
+    /// A preflight that `policy` answers.
+    fn preflight(&mut self, policy: &CorsPolicy, parts: &Parts) -> Result<(), Rejection> {
+        let mut response = policy.answer(&parts.headers).ok_or(Reason::OriginNotAllowed)?;
+        let grant = Some(policy.grant(&parts.headers));
+        AnswerFields { grant, preflight: true, limits: None }.write(response.headers_mut());
+        self.notes.push(String::from("a preflight carries no token and is asked for none"));
+        self.answered(response);
+        Ok(())
     }
 
-    /// For people. `asked` is the request in their words.
-    pub(super) fn human(&self, asked: &str, now: UnixTime) -> String {
-        let mut text = format!("{asked}\n\n");
-        if let Some(RouteShown { name, place, auth }) = &self.route {
-            text += &format!("route     {name} ({place})\nrule      auth = \"{auth}\"\n");
-        }
-        match &self.caller {
-            Some(Caller { user_id, session_id, issuer, expires_at, expires }) => {
-                text += &format!("caller    user {user_id}, session {session_id}, signed by {issuer}\n");
-                text += &format!("          the token expires {}, at {expires_at}\n", from_now(*expires, now));
-            }
-            None if self.forwarded => text += "caller    nobody known: the upstream gets no identity\n",
-            None => {}
-        }
-        text += &match (self.status, &self.endpoint, &self.upstream) {
-            (Some(status), ..) => {
-                let status = StatusCode::from_u16(status).map_or_else(|_| status.to_string(), |it| it.to_string());
-                format!("verdict   refused: {status}, reason {}\n", self.reason.unwrap_or("-"))
-            }
-            (None, Some(endpoint), _) => format!("verdict   answered by the gateway itself: {endpoint}\n"),
-            (None, None, Some(UpstreamShown { name, servers })) => {
-                format!("verdict   forwarded to upstream {name}: {}\n", servers.join(", "))
-            }
-            (None, None, None) => String::new(),
-        };
-        if !self.headers.is_empty() {
-            text +=
-                "\nheaders the upstream gets (x-request-id and traceparent are new for each request that has none):\n";
-            for (name, value) in &self.headers {
-                text += &format!("  {name}: {value}\n");
-            }
-        }
-        for note in &self.notes {
-            text += &format!("\nnote: {note}");
-        }
-        printable(text.trim_end())
+    /// An answer of the gateway that is no refusal.
+    fn answered(&mut self, response: Response<Bytes>) {
+        self.status = Some(response.status().as_u16());
+        self.answer = Some(AnswerShown::of(&response));
     }
-}
-
-impl RouteShown {
-    fn of(config: &Config, route: &Route) -> Self {
-        let position = config.source.position(&format!("route[{}]", route.index()));
-        let line = position.map_or_else(String::new, |position| format!(":{}", position.line));
-        let auth = match route.access {
-            Access::Required => "required",
-            Access::Optional => "optional",
-            Access::Public => "public",
-        };
-        Self { name: route.name.to_string(), place: format!("{}{line}", config.source.file()), auth }
-    }
-}
-
-impl Caller {
-    fn of(verifier: &Verifier, identity: &crate::token::Identity) -> Self {
-        Self {
-            user_id: identity.user.to_string(),
-            session_id: identity.session.to_string(),
-            issuer: verifier.issuer_name(identity.issuer).to_owned(),
-            expires_at: seconds(identity.expires_at),
-            expires: identity.expires_at,
-        }
-    }
-}
-
-fn url(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") }
-}
-
-fn shown(headers: &HeaderMap) -> Vec<(String, String)> {
-    let mut all: Vec<(String, String)> = headers
-        .iter()
-        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
-        .collect();
-    all.sort();
-    all
 }
 
 #[cfg(test)]

@@ -14,6 +14,32 @@ pub(crate) struct Client {
     buffer: Vec<u8>,
 }
 
+/// A socket on which something is sent with the first bytes.
+struct Behind {
+    header: Vec<u8>,
+    stream: TcpStream,
+}
+
+impl Read for Behind {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        self.stream.read(bytes)
+    }
+}
+
+impl Write for Behind {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.header.is_empty() {
+            return self.stream.write(bytes);
+        }
+        self.stream.write_all(&[&std::mem::take(&mut self.header), bytes].concat())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
+    }
+}
+
 trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
@@ -65,10 +91,15 @@ impl Client {
     }
 
     pub(crate) fn tls(address: SocketAddr, root: &Path) -> Self {
+        Self::tls_behind(address, root, b"")
+    }
+
+    /// A TLS client behind a balancer that sends `header` first, in the same segment.
+    pub(crate) fn tls_behind(address: SocketAddr, root: &Path, header: &[u8]) -> Self {
         let config = tls_config(root, &[b"http/1.1"]);
         let name = ServerName::try_from("localhost").expect("a name");
         let connection = rustls::ClientConnection::new(Arc::new(config), name).expect("a connection");
-        let stream = connect(address, PATIENCE).expect("connected");
+        let stream = Behind { header: header.to_vec(), stream: connect(address, PATIENCE).expect("connected") };
         Self { stream: Box::new(rustls::StreamOwned::new(connection, stream)), buffer: Vec::new() }
     }
 

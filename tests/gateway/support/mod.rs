@@ -1,7 +1,10 @@
 //! What the tests stand on: a gateway started from TOML, a recording backend, and clients that say exactly what they are
 //! told to.
 
+mod authority;
 mod client;
+mod dns;
+mod http2;
 mod process;
 mod switching;
 mod upstream;
@@ -17,7 +20,10 @@ use portcullis::ids::{SessionId, UserId};
 use portcullis::revocation::EndReason;
 use portcullis::session::{NewSession, TokenPair};
 
+pub(crate) use authority::{Authority, Issued, tls_backend, tls_backend_answering};
 pub(crate) use client::{AnyCertificate, Client, Reply, tls_config};
+pub(crate) use dns::Dns;
+pub(crate) use http2::{Http2Server, RawHttp2, frame};
 pub(crate) use process::{Ended, Process, command, ended, ends, ends_with_input, free_port, portcullis, signal};
 pub(crate) use switching::Switching;
 pub(crate) use upstream::{Answer, Backend};
@@ -83,7 +89,12 @@ impl Default for Toml {
 
 impl Toml {
     pub(crate) fn text(&self, servers: &[SocketAddr]) -> String {
-        let servers: Vec<String> = servers.iter().map(|server| format!("\"http://{server}\"")).collect();
+        self.text_before(&servers.iter().map(|server| format!("http://{server}")).collect::<Vec<_>>())
+    }
+
+    /// The same with servers as the file writes them.
+    pub(crate) fn text_before(&self, servers: &[String]) -> String {
+        let servers: Vec<String> = servers.iter().map(|server| format!("{server:?}")).collect();
         let certificate = "[[server.tls.certificate]]\nchain = \"cert.pem\"\nkey = \"key.pem\"\n";
         format!(
             "[server]\nlisten = [\"127.0.0.1:0\"]\n{}{}\n\
@@ -123,9 +134,16 @@ impl Gateway {
 
     /// In a workplace that may hold the store of an earlier one.
     pub(crate) fn at(place: Arc<Workplace>, toml: &Toml, servers: &[SocketAddr]) -> Self {
-        let text = toml.text(servers);
-        let config =
-            Config::parse(&text, "test.toml", place.root()).unwrap_or_else(|faults| panic!("{faults}\n{text}"));
+        Self::of(place, toml, &toml.text(servers))
+    }
+
+    /// In front of servers as the file writes them, such as `https://localhost:8443`.
+    pub(crate) fn before(place: Arc<Workplace>, toml: &Toml, servers: &[String]) -> Self {
+        Self::of(place, toml, &toml.text_before(servers))
+    }
+
+    fn of(place: Arc<Workplace>, toml: &Toml, text: &str) -> Self {
+        let config = Config::parse(text, "test.toml", place.root()).unwrap_or_else(|faults| panic!("{faults}\n{text}"));
         let app = App::start(config).unwrap_or_else(|error| panic!("{error:?}"));
         let address = app.listening()[0];
         Self { app: Some(app), place, address, tls: toml.tls }
@@ -178,6 +196,15 @@ impl Drop for Gateway {
 pub(crate) fn get(path: &str, token: Option<&str>) -> String {
     let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}\r\n")
+}
+
+/// A WebSocket handshake.
+pub(crate) fn handshake(path: &str, token: Option<&str>) -> String {
+    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{authorization}\r\n"
+    )
 }
 
 /// `POST path` with a body.

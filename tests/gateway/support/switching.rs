@@ -22,7 +22,8 @@ pub(crate) struct Switching {
 
 impl Switching {
     /// `/echo` sends back what comes, `/half` begins a frame of 100 bytes and sends 10 of them, `/flood` sends frames
-    /// without end, `/other` switches to another protocol than was asked for, `/plain` does not switch; the rest is silent.
+    /// without end, `/other` switches to another protocol than was asked for, `/stale` accepts a key that nobody sent,
+    /// `/plain` does not switch; the rest is silent.
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let address = listener.local_addr().expect("bound");
@@ -70,7 +71,8 @@ fn serve(mut stream: TcpStream, ended: &Sender<Tunnelled>) {
         return serve(stream, ended);
     }
     let protocol = if path.ends_with("/other") { "other".to_owned() } else { protocol };
-    let accept = field("sec-websocket-key").map(|key| accept_of(&key)).unwrap_or_default();
+    let key = if path.ends_with("/stale") { Some("c3RhbGU=".to_owned()) } else { field("sec-websocket-key") };
+    let accept = key.map(|key| accept_of(&key)).unwrap_or_default();
     // What comes right behind the header may share its packet.
     let first: &[u8] = if path.ends_with("/half") { b"\x82\x640123456789" } else { b"" };
     let answer = format!(

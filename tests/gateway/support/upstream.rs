@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -53,6 +54,10 @@ impl Answer {
 
 type Script = dyn Fn(&Seen) -> Answer + Send + Sync;
 
+/// A connected socket of either kind.
+pub(super) trait Socket: Read + Write + AsFd + Send + 'static {}
+impl<T: Read + Write + AsFd + Send + 'static> Socket for T {}
+
 pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
     seen: Mutex<Receiver<Seen>>,
@@ -67,15 +72,43 @@ impl Backend {
     }
 
     pub(crate) fn answering(script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        Self::at("127.0.0.1:0", script)
+    }
+
+    /// On an address of its own.
+    pub(crate) fn at(address: &str, script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+        Self::on(TcpListener::bind(address).expect("bound"), script)
+    }
+
+    pub(crate) fn on(listener: TcpListener, script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().expect("bound");
+        let accept = move || {
+            let (stream, _) = listener.accept()?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        };
+        Self::serving(address, accept, script)
+    }
+
+    /// Answers `200` and `hello` on a Unix socket.
+    pub(crate) fn on_socket(path: &std::path::Path) -> Self {
+        let listener = std::os::unix::net::UnixListener::bind(path).expect("bound");
+        // Nobody connects to the address: the thread ends with the process.
+        Self::serving(([127, 0, 0, 1], 0).into(), move || Ok(listener.accept()?.0), |_| Answer::ok("hello"))
+    }
+
+    pub(super) fn serving<S: Socket>(
+        address: SocketAddr,
+        accept: impl Fn() -> std::io::Result<S> + Send + 'static,
+        script: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let (sender, seen) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let connections = Arc::new(AtomicUsize::new(0));
         let (stopping, counted) = (stop.clone(), connections.clone());
         let script: Arc<Script> = Arc::new(script);
         std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
+            while let Ok(stream) = accept() {
                 if stopping.load(Ordering::SeqCst) {
                     return;
                 }
@@ -110,8 +143,7 @@ impl Drop for Backend {
     }
 }
 
-fn serve(mut stream: TcpStream, connection: usize, script: &Script, seen: &Sender<Seen>) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
+fn serve(mut stream: impl Socket, connection: usize, script: &Script, seen: &Sender<Seen>) -> std::io::Result<()> {
     let mut buffer = Vec::new();
     loop {
         let head = until(&mut stream, &mut buffer, b"\r\n\r\n")?;
@@ -155,7 +187,7 @@ fn serve(mut stream: TcpStream, connection: usize, script: &Script, seen: &Sende
             }
             Answer::Close(bytes) => {
                 stream.write_all(&bytes)?;
-                return stream.shutdown(Shutdown::Both);
+                return socket2::SockRef::from(&stream).shutdown(Shutdown::Both);
             }
             Answer::Reset(bytes) => {
                 stream.write_all(&bytes)?;
@@ -168,7 +200,7 @@ fn serve(mut stream: TcpStream, connection: usize, script: &Script, seen: &Sende
     }
 }
 
-fn until(stream: &mut TcpStream, buffer: &mut Vec<u8>, end: &[u8]) -> std::io::Result<Vec<u8>> {
+fn until(stream: &mut impl Socket, buffer: &mut Vec<u8>, end: &[u8]) -> std::io::Result<Vec<u8>> {
     loop {
         if let Some(at) = buffer.windows(end.len()).position(|window| window == end) {
             return Ok(buffer.drain(..at + end.len()).collect());
@@ -177,14 +209,14 @@ fn until(stream: &mut TcpStream, buffer: &mut Vec<u8>, end: &[u8]) -> std::io::R
     }
 }
 
-fn exactly(stream: &mut TcpStream, buffer: &mut Vec<u8>, length: usize) -> std::io::Result<Vec<u8>> {
+fn exactly(stream: &mut impl Socket, buffer: &mut Vec<u8>, length: usize) -> std::io::Result<Vec<u8>> {
     while buffer.len() < length {
         fill(stream, buffer)?;
     }
     Ok(buffer.drain(..length).collect())
 }
 
-fn fill(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<()> {
+fn fill(stream: &mut impl Socket, buffer: &mut Vec<u8>) -> std::io::Result<()> {
     let mut piece = [0; 16 * 1024];
     match stream.read(&mut piece)? {
         0 => Err(std::io::ErrorKind::UnexpectedEof.into()),

@@ -14,7 +14,9 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use common::{Backend, Client, Process, Reply, Toml, Workplace, command, get, refresh};
+pub(crate) use common::{
+    Backend, Client, Process, Reply, Switching, Toml, Workplace, command, get, handshake, refresh,
+};
 pub(crate) use gateways::{Gateways, SignedIn, admin, logout, shared};
 pub(crate) use load::{Disturbance, Load};
 pub(crate) use redis::{Cluster, Keep, Sentinels, Server, Tls};

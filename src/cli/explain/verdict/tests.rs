@@ -27,6 +27,24 @@ upstream = "shop"
 path = "/public"
 upstream = "shop"
 auth = "public"
+[[route]]
+host = ["api.example", "*.api.example"]
+path = "/v1"
+upstream = "shop"
+strip_prefix = true
+mode = "observe"
+request_headers = { remove = ["X-Debug"], set = { "X-Tenant" = "blue" } }
+response_headers = { add = { "X-Frame-Options" = "DENY" } }
+cors = { origins = ["https://*.app.example"] }
+rate_limit = [{ by = "user", rate = "100/1m", burst = 20 }]
+[[route]]
+path = "/old"
+redirect = "https://new.example"
+auth = "public"
+[[route]]
+path = "/down"
+auth = "public"
+respond = { status = 503, body = "later" }
 "#;
 
 /// What becomes of a request of `client`; with a good token of user ann when `signed_in`.
@@ -110,4 +128,43 @@ fn a_trusted_proxy_is_believed() {
     let via = |client| explained("GET", "http://a/public", &["X-Forwarded-For: 192.0.2.7"], false, client);
     assert_eq!(header(&via("10.1.1.1"), "x-forwarded-for"), ["192.0.2.7, 10.1.1.1"]);
     assert_eq!(header(&via("192.0.2.1"), "x-forwarded-for"), ["192.0.2.1"]);
+}
+
+#[test]
+fn all_that_a_route_says_is_told() {
+    let explained = explained("GET", "https://eu.API.example/v1/x?q", &["X-Debug: 1"], false, "::1");
+    assert!(explained.forwarded && !explained.refused());
+    assert_eq!((header(&explained, "x-tenant"), header(&explained, "x-debug")), (vec!["blue"], vec![]));
+    assert_eq!(header(&explained, "x-forwarded-prefix"), ["/v1"]);
+    let text = explained.human("", NOW);
+    for line in [
+        "rule      auth = \"required\", mode = \"observe\"",
+        "hosts     api.example; *.api.example",
+        "request   removes x-debug; sets x-tenant",
+        "answer    adds x-frame-options",
+        "cors      https://*.app.example",
+        "limits    100/1m by user, 20 at once",
+        "observed  would be refused, reason missing_token",
+        "          as /x?q",
+    ] {
+        assert!(text.contains(line), "{line}:\n{text}");
+    }
+    let json = serde_json::to_value(&explained).unwrap();
+    assert_eq!((&json["would_refuse"], &json["upstream"]["target"]), (&json!("missing_token"), &json!("/x?q")));
+}
+
+#[test]
+fn what_the_gateway_answers_in_the_upstreams_place_is_told() {
+    let moved = explained("GET", "https://a/old/x?y", &[], false, "::1");
+    assert!(!moved.refused() && !moved.forwarded);
+    assert!(moved.human("", NOW).contains("redirected: 308 Permanent Redirect, to https://new.example/old/x?y"));
+    let down = explained("GET", "https://a/down", &[], false, "::1");
+    assert!(!down.refused() && down.human("", NOW).contains("itself: 503 Service Unavailable, 5 bytes"));
+    let asked = ["Access-Control-Request-Method: PUT", "Origin: https://x.app.example"];
+    let preflight = explained("OPTIONS", "https://api.example/v1/x", &asked, false, "::1");
+    assert!(!preflight.refused() && preflight.human("", NOW).contains("204 No Content"));
+    assert!(preflight.human("", NOW).contains("  access-control-allow-origin: https://x.app.example"));
+    let asked = ["Access-Control-Request-Method: PUT", "Origin: https://evil.example"];
+    let preflight = explained("OPTIONS", "https://api.example/v1/x", &asked, false, "::1");
+    assert_eq!((preflight.status, preflight.reason), (Some(403), Some("origin_not_allowed")));
 }

@@ -1,6 +1,6 @@
 //! What a route says of streams that outlast their request's judgement.
 
-use super::reader::Value;
+use crate::config::reader::Value;
 
 /// `route.on_token_expiry`: what becomes of a response or tunnel that is still open when the token it was asked for with
 /// is past its `exp` (and the leeway).
