@@ -54,7 +54,9 @@ pub fn server_config(certificates: Vec<Loaded>) -> Result<Option<Arc<ServerConfi
         .map_err(TlsError::Setup)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(by_name));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // The last one for clients that offer nothing else, as `curl --http1.0` does: HTTP/1 serves them all the same, and a
+    // handshake without a name in common would fail (RFC 7301 §3.2).
+    config.alpn_protocols = [&b"h2"[..], b"http/1.1", b"http/1.0"].map(<[u8]>::to_vec).to_vec();
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Setup)?;
     // One ticket is enough for a client with one connection; each costs randomness and bytes.
     config.send_tls13_tickets = 1;
