@@ -17,7 +17,7 @@ use crate::revocation::Revocations;
 use crate::token::cache::Verified;
 use crate::token::{OWN_ISSUER, TokenError};
 
-/// How often a worker looks through its streams. With [`SETTLED`] the most that a stream outlives its session by, once
+/// How often a worker looks through its streams. Three times that is the most that a stream outlives its session by, once
 /// this gateway knows of the end.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 

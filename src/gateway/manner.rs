@@ -1,9 +1,13 @@
-//! What the client's version, method and expectation ask of any answer.
+//! How an answer is given: what the client's version, method and expectation ask of it, and what it tells besides.
 
-use http::header;
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
-use http::{Method, Response, Version};
+use http::{Method, Response, StatusCode, Version};
 use http_body::Body;
+
+use crate::body::ResponseBody;
+use crate::telemetry::access::AccessEntry;
 
 /// What is kept of a request until its answer is there.
 #[derive(Clone, Copy, Debug)]
@@ -39,4 +43,30 @@ impl Manner {
         }
         response
     }
+}
+
+/// Writes what was found out on the way and belongs into any answer.
+pub(super) fn tell(headers: &mut HeaderMap, entry: &mut AccessEntry) {
+    if let Some(fields) = entry.answer_fields.take() {
+        fields.write(headers);
+    }
+}
+
+/// An answer of ours; to `HEAD` with the length but without the body (RFC 9110 §9.3.2).
+pub(super) fn own(
+    mut response: Response<Bytes>,
+    manner: &Manner,
+    mut entry: Box<AccessEntry>,
+) -> Response<ResponseBody> {
+    tell(response.headers_mut(), &mut entry);
+    // RFC 9110 §8.6: a 204 has no length to tell, and a 304 would tell that of another answer.
+    if manner.is_head && !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        let length = HeaderValue::from(response.body().len());
+        response.headers_mut().insert(header::CONTENT_LENGTH, length);
+        *response.body_mut() = Bytes::new();
+    }
+    if manner.awaits_continue {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response.map(|bytes| ResponseBody::full(bytes, Some(entry)))
 }

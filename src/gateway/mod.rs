@@ -1,9 +1,16 @@
-//! A request, end to end: [`Worker::handle`] is the picture of the whole in one function.
+//! A request, end to end: [`Worker::handle`] and what it calls are the picture of the whole.
+//!
+//! In the order of a request: `judge` what it is, with `target`, `cors`, `authenticate`, `limits`; `caller` who calls and
+//! is active; `outcome` where it goes; `upgrade` and `grpc` what is special of it; `forward` how it is sent, and what came
+//! back; `manner` how its answer is given.
 
 mod affinity;
 pub(crate) mod authenticate;
+mod caller;
 mod cors;
+mod forward;
 mod grpc;
+mod judge;
 mod limits;
 mod manner;
 pub(crate) mod outcome;
@@ -19,37 +26,33 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::HeaderValue;
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
-use http_body::Body;
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
-use self::authenticate::Refused;
-use self::manner::Manner;
+use self::forward::Sent;
+use self::judge::{Admitted, Judged};
+use self::manner::{Manner, own, tell};
 use self::outcome::Way;
-use self::target::Framing;
-use self::upgrade::{Switched, Upgrade};
 use crate::auth_api::{AuthApi, Endpoint};
-use crate::body::{RequestBody, RequestProgress, ResponseBody};
+use crate::body::ResponseBody;
 use crate::clock::UnixTime;
 use crate::config::Config;
-use crate::headers::cors::Preflight;
-use crate::headers::{self, Forwarding, HeaderPolicy, Peer};
-use crate::ids::SessionName;
+use crate::headers::{self, HeaderPolicy, Peer};
 use crate::live::{Asked, LiveStream, LiveStreams, Stream};
 use crate::reject::{Reason, Rejection};
 use crate::revocation::Revocations;
-use crate::route::{Forward, Route, RouteTable};
+use crate::route::{Route, RouteTable};
+use crate::session::Sessions;
 use crate::session::store::StoreError;
-use crate::session::{Sessions, Touch};
 use crate::telemetry::access::{AccessEntry, WorkerLog};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
-use crate::token::cache::{TokenCache, Verified};
+use crate::token::cache::TokenCache;
 use crate::token::verify::Verifier;
 use crate::tunnel::{Ends, Tunnel};
-use crate::upstream::{Answer, Dialer, SharedUpstream, Upstream, UpstreamError};
+use crate::upstream::{Answer, Dialer, SharedUpstream, Upstream};
 
 /// When the store is asked again about a session that it could not tell of.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -128,39 +131,6 @@ struct Lasting {
     idle: Duration,
     /// It ends with this stream's session.
     live: Option<LiveStream>,
-}
-
-/// What a request is found to be.
-enum Judged<'a> {
-    /// A call of an endpoint of ours.
-    Own(Endpoint),
-    /// Nothing is left to do but this answer.
-    Answered(Box<Response<Bytes>>),
-    /// It may go on to an upstream.
-    Admitted(Admitted<'a>),
-}
-
-/// What is known of a request that may go on.
-struct Admitted<'a> {
-    route: &'a Route,
-    host: HeaderValue,
-    framing: Framing,
-    /// Memory cannot tell whether its session is idle.
-    ask_store: bool,
-    now: UnixTime,
-}
-
-/// What is kept of a request while the upstream has it.
-struct Sent<'a> {
-    route: &'a Route,
-    forward: &'a Forward,
-    progress: Option<Rc<RequestProgress>>,
-    live: Option<LiveStream>,
-    upgrade: Option<Upgrade>,
-    /// Nothing is done by asking: an answer that comes after the end of the session need not be given.
-    is_safe: bool,
-    is_grpc: bool,
-    start: Instant,
 }
 
 impl Worker {
@@ -334,203 +304,10 @@ impl Worker {
         self.conclude(answer, sent, entry)
     }
 
-    /// Host, path and framing → ours? → route → identity → what the route asks for: all from memory, at once.
-    fn judge(&self, parts: &Parts, entry: &mut AccessEntry) -> Result<Judged<'_>, Rejection> {
-        let path = target::bounded_path(parts, &self.gateway.config.limits)?;
-        let host = target::host(parts)?;
-        let name = host.name()?;
-        let framing = target::framing(&parts.headers, parts.version)?;
-        let preflight = Preflight::of(parts);
-        if let Some(endpoint) = self.gateway.auth_api.endpoint(path) {
-            if let Some(policy) = &self.gateway.auth_api.cors {
-                if preflight.is_some() && endpoint != Endpoint::Unknown {
-                    return Ok(Judged::Answered(Box::new(cors::preflight(policy, parts, entry)?)));
-                }
-                cors::note(policy, parts, entry);
-            }
-            return Ok(Judged::Own(endpoint));
-        }
-        if let Some(preflight) = preflight
-            // The route that the request itself will take, with its own method, is asked.
-            && let Ok(route) = self.gateway.routes.find(&name, path, &preflight.method)
-            && let Some(policy) = &route.cors
-        {
-            entry.set_route(route);
-            return Ok(Judged::Answered(Box::new(cors::preflight(policy, parts, entry)?)));
-        }
-        let route = self.gateway.routes.find(&name, path, &parts.method)?;
-        entry.set_route(route);
-        if let Some(policy) = &route.cors {
-            cors::note(policy, parts, entry);
-        }
-        if let Some(limits) = &route.limits {
-            limits::before_identity(limits, entry)?;
-        }
-        let now = UnixTime::now();
-        match self.identify(parts, route, now) {
-            Ok(identity) => entry.identity = identity,
-            Err(Refused { reason, identity }) => {
-                // Known to the log; `AccessEntry::caller` is what may go on.
-                entry.identity = identity;
-                outcome::refuse(route, reason.into(), entry)?;
-            }
-        }
-        if let Some(limits) = &route.limits {
-            limits::after_identity(limits, parts, entry)?;
-        }
-        let noted = || entry.identity.as_ref().is_none_or(|known| self.note(known, now));
-        let ask_store = entry.would_refuse.is_none() && !noted();
-        if let (Some(limit), Framing::Length(length)) = (route.body_bytes, framing)
-            && length > limit.get()
-        {
-            return Err(Reason::BodyTooLarge.into());
-        }
-        let host = host.into_header();
-        Ok(Judged::Admitted(Admitted { route, host, framing, ask_store, now }))
-    }
-
     /// Enters the request among those that end with their session; on a route that only observes, none does.
     fn enter(&self, exchange: &Exchange, route: &Route, now: UnixTime, entry: &AccessEntry) -> Option<LiveStream> {
         let known = entry.identity.as_ref().filter(|_| !route.observes)?;
         Some(self.live.enter(&exchange.stream, known, route.on_token_expiry, now))
-    }
-
-    /// The header as the upstream gets it, but for `Host` and framing.
-    fn rewrite(&self, parts: &mut Parts, peer: &Peer, host: &HeaderValue, route: &Route, entry: &AccessEntry) {
-        let forwarding = Forwarding {
-            peer,
-            forward_token: route.forward_token,
-            restricts_methods: route.restricts_methods,
-            http2: parts.version == Version::HTTP_2,
-            stripped: route.stripped_prefix(),
-            rules: &route.request_headers,
-            identity: entry.caller(),
-        };
-        headers::to_upstream(&mut parts.headers, &self.policy, host, &forwarding);
-        self.names.ensure_traceparent(&mut parts.headers);
-        parts.headers.insert(headers::X_REQUEST_ID, entry.request_id.clone());
-    }
-
-    /// The request as the upstream gets it: origin form, one `Host`, one framing.
-    fn to_request(
-        &self,
-        parts: Parts,
-        body: Incoming,
-        host: HeaderValue,
-        framing: Framing,
-        route: &Route,
-        is_grpc: bool,
-    ) -> Result<(Request<RequestBody>, Option<Rc<RequestProgress>>), Rejection> {
-        let Parts { method, uri, mut headers, .. } = parts;
-        headers.insert(header::HOST, host);
-        let (body, progress) = if body.is_end_stream() {
-            // Said in words where a body is usual (RFC 9110 §8.6): some servers wait for one otherwise.
-            if framing == Framing::Length(0) || matches!(method, Method::POST | Method::PUT | Method::PATCH) {
-                headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-            }
-            (RequestBody::empty(), None)
-        } else {
-            let length = match framing {
-                Framing::Length(length) => Some(length),
-                Framing::Chunked => None,
-                Framing::Unsaid => body.size_hint().exact(),
-            };
-            match length {
-                Some(length) => headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length)),
-                None => headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
-            };
-            let limit = route.body_bytes.map(std::num::NonZeroU64::get);
-            let limits = &self.gateway.config.limits;
-            // The client of a gRPC stream says something when it has something to say.
-            let idle = if is_grpc { limits.stream_idle_timeout } else { limits.body_idle_timeout };
-            let (body, progress) = RequestBody::streaming(body, limit, idle, self.policy.clone());
-            (body, Some(progress))
-        };
-        let mut request = Request::new(body);
-        *request.method_mut() = method;
-        *request.uri_mut() = origin_form(uri)?;
-        *request.headers_mut() = headers;
-        Ok((request, progress))
-    }
-
-    /// What became of a request that was sent.
-    fn conclude(
-        &self,
-        answer: Result<Answer, UpstreamError>,
-        sent: Sent<'_>,
-        entry: &mut AccessEntry,
-    ) -> Result<Outcome, Rejection> {
-        let Sent { route, forward, progress, live, upgrade, is_safe, is_grpc, start } = sent;
-        let took = start.elapsed();
-        entry.upstream_time = Some(took);
-        let mut answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                if let Some(fault) = progress.and_then(|progress| progress.fault.get()) {
-                    return Err(fault.into());
-                }
-                let reason = match error {
-                    UpstreamError::NoHealthyServer => Reason::NoHealthyServer,
-                    UpstreamError::Overloaded => Reason::UpstreamOverloaded,
-                    UpstreamError::Unreachable { .. } => Reason::UpstreamUnreachable,
-                    UpstreamError::Broken { .. } => Reason::UpstreamBroken,
-                    UpstreamError::Timeout { .. } => Reason::UpstreamTimeout,
-                };
-                // The other two are told of where they begin, and a line for each request would be load where there is too
-                // much already.
-                if !matches!(error, UpstreamError::NoHealthyServer | UpstreamError::Overloaded) {
-                    let (route, error) = (&route.name, chain(&error));
-                    tracing::warn!(%route, %error, duration_ms = millis(took), "upstream failed");
-                }
-                return Err(reason.into());
-            }
-        };
-        self.metrics.upstream_duration[forward.upstream].observe(took);
-        entry.server = Some(answer.server.clone());
-        // Asked for before the session was over, and only now is there something to give: a long poll, say.
-        if let Some(reason) = live.as_ref().and_then(|live| live.stream().ended()).filter(|_| is_safe) {
-            return Err(reason.into());
-        }
-        let status = answer.response.status();
-        match upgrade {
-            Some(upgrade) if status == StatusCode::SWITCHING_PROTOCOLS => {
-                return self.switch(upgrade, answer, live);
-            }
-            // To a CONNECT any success means that the tunnel is open.
-            Some(upgrade) if upgrade.is_connect() && status.is_success() => return Err(Reason::UpstreamBroken.into()),
-            // Nobody asked for it: `Upgrade` was removed.
-            None if status == StatusCode::SWITCHING_PROTOCOLS => return Err(Reason::UpstreamBroken.into()),
-            _ => {}
-        }
-        if headers::settle_framing(answer.response.headers_mut()).is_err() {
-            tracing::warn!(route = %route.name, server = %answer.server, "upstream response with ambiguous framing");
-            return Err(Reason::UpstreamBroken.into());
-        }
-        headers::to_client(answer.response.headers_mut());
-        // The version is that of the hop (RFC 9110 §6.2): an old upstream makes no old client.
-        *answer.response.version_mut() = Version::HTTP_11;
-        outcome::dress(answer.response.headers_mut(), route, entry.caller().is_some());
-        let idle = if is_grpc || is_event_stream(answer.response.headers()) {
-            self.gateway.config.limits.stream_idle_timeout
-        } else {
-            self.upstreams[forward.upstream].body_idle_timeout()
-        };
-        Ok(Outcome::Upstream(answer, Lasting { idle, live }))
-    }
-
-    /// The answer to a client that goes on in another protocol.
-    fn switch(&self, upgrade: Upgrade, mut answer: Answer, live: Option<LiveStream>) -> Result<Outcome, Rejection> {
-        let server = hyper::upgrade::on(&mut answer.response);
-        let (parts, _empty) = answer.response.into_parts();
-        let mut response = Response::from_parts(parts, ());
-        let Switched { client, is_websocket, status } = upgrade.switch(response.headers_mut())?;
-        *response.status_mut() = status;
-        if let Some(live) = &live {
-            live.begin();
-        }
-        let idle_timeout = self.gateway.config.limits.stream_idle_timeout;
-        let ends = Ends { client, server, lease: answer.lease, is_websocket, idle_timeout, live };
-        Ok(Outcome::Switched(response, Box::new(ends)))
     }
 
     async fn own_endpoint(
@@ -552,17 +329,6 @@ impl Worker {
     }
 }
 
-/// Server-sent events: silent for as long as nothing happens.
-fn is_event_stream(headers: &http::HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
-        kind.as_bytes().get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
-    })
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// An error with its causes on one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -576,93 +342,6 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = next.source();
     }
     text
-}
-
-/// Path and query only: what the router judged, byte for byte.
-fn origin_form(uri: Uri) -> Result<Uri, Rejection> {
-    if uri.authority().is_none() {
-        return Ok(uri);
-    }
-    match uri.into_parts().path_and_query {
-        Some(target) => Ok(Uri::from(target)),
-        None => Err(Reason::BadTarget.into()),
-    }
-}
-
-/// Writes what was found out on the way and belongs into any answer.
-fn tell(headers: &mut HeaderMap, entry: &mut AccessEntry) {
-    if let Some(fields) = entry.answer_fields.take() {
-        fields.write(headers);
-    }
-}
-
-/// An answer of ours; to `HEAD` with the length but without the body (RFC 9110 §9.3.2).
-fn own(mut response: Response<Bytes>, manner: &Manner, mut entry: Box<AccessEntry>) -> Response<ResponseBody> {
-    tell(response.headers_mut(), &mut entry);
-    // RFC 9110 §8.6: a 204 has no length to tell, and a 304 would tell that of another answer.
-    if manner.is_head && !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        let length = HeaderValue::from(response.body().len());
-        response.headers_mut().insert(header::CONTENT_LENGTH, length);
-        *response.body_mut() = Bytes::new();
-    }
-    if manner.awaits_continue {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response.map(|bytes| ResponseBody::full(bytes, Some(entry)))
-}
-
-impl Worker {
-    /// Who is calling, as the route asks for it.
-    fn identify(&self, parts: &Parts, route: &Route, now: UnixTime) -> Result<Option<Rc<Verified>>, Refused> {
-        let authorization = parts.headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
-        authenticate::identify(
-            &authenticate::Known {
-                verifier: &self.gateway.verifier,
-                revocations: &self.gateway.revocations,
-                freshness: self.gateway.sessions.freshness().map(|fresh| &**fresh),
-                cache: &self.cache,
-                metrics: &self.metrics,
-                token_bytes: self.gateway.config.limits.token_bytes.get(),
-            },
-            authorization,
-            route,
-            now,
-        )
-    }
-
-    /// Notes the request of an own session. `false`: memory does not know of the session, or believes it idle.
-    fn note(&self, known: &Verified, now: UnixTime) -> bool {
-        let sessions = &self.gateway.sessions;
-        let Some(id) = authenticate::needs_note(known, sessions, now) else { return true };
-        let active = sessions.touch(id, now) == Touch::Active;
-        if active {
-            known.touched_at.set(now.as_millis());
-        }
-        active
-    }
-
-    /// Asks the store whether the caller's session is idle, and refuses it then.
-    async fn confirm_active(&self, route: &Route, entry: &AccessEntry) -> Result<(), Rejection> {
-        let Some(known) = &entry.identity else { return Ok(()) };
-        let SessionName::Own(id) = known.identity.session else { return Ok(()) };
-        let (sessions, now) = (self.gateway.sessions.clone(), UnixTime::now());
-        let serves = || !route.refuses_stale && self.gateway.sessions.assume_active(id, now);
-        // Known to be away: nobody waits for it once more.
-        if self.gateway.sessions.store_health().is_err() && serves() {
-            return Ok(());
-        }
-        let answer = self.gateway.control.spawn(async move { sessions.confirm_active(id, now).await }).await;
-        match answer {
-            Ok(Ok(None)) => {
-                known.touched_at.set(now.as_millis());
-                Ok(())
-            }
-            Ok(Ok(Some(ended))) => Err(ended.into()),
-            Ok(Err(StoreError::Unreachable(_) | StoreError::Timeout)) if serves() => Ok(()),
-            // It may be idle or not: nobody can say.
-            Ok(Err(_)) | Err(_) => Err(Reason::StoreUnavailable.into()),
-        }
-    }
 }
 
 /// The one host of a request, as the client wrote it.

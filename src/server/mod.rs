@@ -1,10 +1,13 @@
 //! Sockets: accept, the PROXY protocol, TLS, HTTP versions, deadlines, drain. Knows nothing of routes and tokens.
 
 pub mod accept;
+mod activity;
 mod conn;
 pub mod listener;
 mod preface;
 mod prefixed;
 mod proxy_protocol;
+mod streams;
 pub mod tls;
+mod watched;
 pub mod worker;

@@ -41,7 +41,7 @@ const HEADER_LIST: u32 = 64 * 1024;
 
 /// How often a connection with open requests that is silent is asked whether it is still there. Rarely: gRPC servers
 /// end a connection whose client asks more often than every five minutes. That the network is gone TCP notices sooner,
-/// that a server does not answer the deadline of a request (see [`Multiplexed::retire`]).
+/// that a server does not answer the deadline of a request (see [`Place::retire`]).
 const PING_INTERVAL: Duration = Duration::from_secs(310);
 
 /// How long the answer to that may take.

@@ -1,0 +1,204 @@
+//! A request on its way to the upstream, and what became of it.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::target::Framing;
+use super::upgrade::{Switched, Upgrade};
+use super::{Lasting, Outcome, Worker, chain, outcome};
+use crate::body::{RequestBody, RequestProgress};
+use crate::headers::{self, Forwarding, Peer};
+use crate::live::LiveStream;
+use crate::reject::{Reason, Rejection};
+use crate::route::{Forward, Route};
+use crate::telemetry::access::AccessEntry;
+use crate::tunnel::Ends;
+use crate::upstream::{Answer, UpstreamError};
+
+/// What is kept of a request while the upstream has it.
+pub(super) struct Sent<'a> {
+    pub(super) route: &'a Route,
+    pub(super) forward: &'a Forward,
+    pub(super) progress: Option<Rc<RequestProgress>>,
+    pub(super) live: Option<LiveStream>,
+    pub(super) upgrade: Option<Upgrade>,
+    /// Nothing is done by asking: an answer that comes after the end of the session need not be given.
+    pub(super) is_safe: bool,
+    pub(super) is_grpc: bool,
+    pub(super) start: Instant,
+}
+
+impl Worker {
+    /// The header as the upstream gets it, but for `Host` and framing.
+    pub(super) fn rewrite(
+        &self,
+        parts: &mut Parts,
+        peer: &Peer,
+        host: &HeaderValue,
+        route: &Route,
+        entry: &AccessEntry,
+    ) {
+        let forwarding = Forwarding {
+            peer,
+            forward_token: route.forward_token,
+            restricts_methods: route.restricts_methods,
+            http2: parts.version == Version::HTTP_2,
+            stripped: route.stripped_prefix(),
+            rules: &route.request_headers,
+            identity: entry.caller(),
+        };
+        headers::to_upstream(&mut parts.headers, &self.policy, host, &forwarding);
+        self.names.ensure_traceparent(&mut parts.headers);
+        parts.headers.insert(headers::X_REQUEST_ID, entry.request_id.clone());
+    }
+
+    /// The request as the upstream gets it: origin form, one `Host`, one framing.
+    pub(super) fn to_request(
+        &self,
+        parts: Parts,
+        body: Incoming,
+        host: HeaderValue,
+        framing: Framing,
+        route: &Route,
+        is_grpc: bool,
+    ) -> Result<(Request<RequestBody>, Option<Rc<RequestProgress>>), Rejection> {
+        let Parts { method, uri, mut headers, .. } = parts;
+        headers.insert(header::HOST, host);
+        let (body, progress) = if body.is_end_stream() {
+            // Said in words where a body is usual (RFC 9110 §8.6): some servers wait for one otherwise.
+            if framing == Framing::Length(0) || matches!(method, Method::POST | Method::PUT | Method::PATCH) {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
+            (RequestBody::empty(), None)
+        } else {
+            let length = match framing {
+                Framing::Length(length) => Some(length),
+                Framing::Chunked => None,
+                Framing::Unsaid => body.size_hint().exact(),
+            };
+            match length {
+                Some(length) => headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length)),
+                None => headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
+            };
+            let limit = route.body_bytes.map(std::num::NonZeroU64::get);
+            let limits = &self.gateway.config.limits;
+            // The client of a gRPC stream says something when it has something to say.
+            let idle = if is_grpc { limits.stream_idle_timeout } else { limits.body_idle_timeout };
+            let (body, progress) = RequestBody::streaming(body, limit, idle, self.policy.clone());
+            (body, Some(progress))
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = origin_form(uri)?;
+        *request.headers_mut() = headers;
+        Ok((request, progress))
+    }
+
+    /// What became of a request that was sent.
+    pub(super) fn conclude(
+        &self,
+        answer: Result<Answer, UpstreamError>,
+        sent: Sent<'_>,
+        entry: &mut AccessEntry,
+    ) -> Result<Outcome, Rejection> {
+        let Sent { route, forward, progress, live, upgrade, is_safe, is_grpc, start } = sent;
+        let took = start.elapsed();
+        entry.upstream_time = Some(took);
+        let mut answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                if let Some(fault) = progress.and_then(|progress| progress.fault.get()) {
+                    return Err(fault.into());
+                }
+                let reason = match error {
+                    UpstreamError::NoHealthyServer => Reason::NoHealthyServer,
+                    UpstreamError::Overloaded => Reason::UpstreamOverloaded,
+                    UpstreamError::Unreachable { .. } => Reason::UpstreamUnreachable,
+                    UpstreamError::Broken { .. } => Reason::UpstreamBroken,
+                    UpstreamError::Timeout { .. } => Reason::UpstreamTimeout,
+                };
+                // The other two are told of where they begin, and a line for each request would be load where there is too
+                // much already.
+                if !matches!(error, UpstreamError::NoHealthyServer | UpstreamError::Overloaded) {
+                    let (route, error) = (&route.name, chain(&error));
+                    tracing::warn!(%route, %error, duration_ms = millis(took), "upstream failed");
+                }
+                return Err(reason.into());
+            }
+        };
+        self.metrics.upstream_duration[forward.upstream].observe(took);
+        entry.server = Some(answer.server.clone());
+        // Asked for before the session was over, and only now is there something to give: a long poll, say.
+        if let Some(reason) = live.as_ref().and_then(|live| live.stream().ended()).filter(|_| is_safe) {
+            return Err(reason.into());
+        }
+        let status = answer.response.status();
+        match upgrade {
+            Some(upgrade) if status == StatusCode::SWITCHING_PROTOCOLS => {
+                return self.switch(upgrade, answer, live);
+            }
+            // To a CONNECT any success means that the tunnel is open.
+            Some(upgrade) if upgrade.is_connect() && status.is_success() => return Err(Reason::UpstreamBroken.into()),
+            // Nobody asked for it: `Upgrade` was removed.
+            None if status == StatusCode::SWITCHING_PROTOCOLS => return Err(Reason::UpstreamBroken.into()),
+            _ => {}
+        }
+        if headers::settle_framing(answer.response.headers_mut()).is_err() {
+            tracing::warn!(route = %route.name, server = %answer.server, "upstream response with ambiguous framing");
+            return Err(Reason::UpstreamBroken.into());
+        }
+        headers::to_client(answer.response.headers_mut());
+        // The version is that of the hop (RFC 9110 §6.2): an old upstream makes no old client.
+        *answer.response.version_mut() = Version::HTTP_11;
+        outcome::dress(answer.response.headers_mut(), route, entry.caller().is_some());
+        let idle = if is_grpc || is_event_stream(answer.response.headers()) {
+            self.gateway.config.limits.stream_idle_timeout
+        } else {
+            self.upstreams[forward.upstream].body_idle_timeout()
+        };
+        Ok(Outcome::Upstream(answer, Lasting { idle, live }))
+    }
+
+    /// The answer to a client that goes on in another protocol.
+    fn switch(&self, upgrade: Upgrade, mut answer: Answer, live: Option<LiveStream>) -> Result<Outcome, Rejection> {
+        let server = hyper::upgrade::on(&mut answer.response);
+        let (parts, _empty) = answer.response.into_parts();
+        let mut response = Response::from_parts(parts, ());
+        let Switched { client, is_websocket, status } = upgrade.switch(response.headers_mut())?;
+        *response.status_mut() = status;
+        if let Some(live) = &live {
+            live.begin();
+        }
+        let idle_timeout = self.gateway.config.limits.stream_idle_timeout;
+        let ends = Ends { client, server, lease: answer.lease, is_websocket, idle_timeout, live };
+        Ok(Outcome::Switched(response, Box::new(ends)))
+    }
+}
+
+/// Server-sent events: silent for as long as nothing happens.
+fn is_event_stream(headers: &http::HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
+        kind.as_bytes().get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
+    })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Path and query only: what the router judged, byte for byte.
+fn origin_form(uri: Uri) -> Result<Uri, Rejection> {
+    if uri.authority().is_none() {
+        return Ok(uri);
+    }
+    match uri.into_parts().path_and_query {
+        Some(target) => Ok(Uri::from(target)),
+        None => Err(Reason::BadTarget.into()),
+    }
+}

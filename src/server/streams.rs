@@ -1,0 +1,58 @@
+//! The streams of an HTTP/2 connection, each in a task of its own.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use tokio::sync::watch;
+
+use super::activity::ActiveRequest;
+use crate::gateway::Exchange;
+
+/// Runs the streams of an HTTP/2 connection on its own thread. The connection owns them: they end with it.
+///
+/// hyper asks the service for its future and hands the stream with that future in it over at once. What the service left
+/// in `next` therefore belongs to that stream, which can so be cut, or go on as a tunnel.
+#[derive(Clone)]
+pub(super) struct StreamExecutor {
+    pub(super) next: Rc<Cell<Option<Opened>>>,
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+/// A stream that was just opened.
+pub(super) struct Opened {
+    pub(super) exchange: Rc<Exchange>,
+    /// The connection is busy until the stream has ended, as a tunnel too.
+    pub(super) _active: ActiveRequest,
+}
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for StreamExecutor
+where
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        let Some(opened) = self.next.take() else {
+            drop(tokio::task::spawn_local(future));
+            return;
+        };
+        let stopping = self.stopping.clone();
+        drop(tokio::task::spawn_local(async move {
+            let Opened { exchange, .. } = &opened;
+            {
+                let mut future = pin!(future);
+                // Dropped before its end, the stream is reset.
+                let done = poll_fn(|cx| match future.as_mut().poll(cx) {
+                    Poll::Ready(_) => Poll::Ready(()),
+                    Poll::Pending => exchange.stream.poll_cut(cx).map(|_| ()),
+                });
+                done.await;
+            }
+            let tunnel = exchange.tunnel.borrow_mut().take();
+            if let Some(tunnel) = tunnel {
+                tunnel.run(stopping).await;
+            }
+        }));
+    }
+}
