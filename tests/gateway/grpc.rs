@@ -5,22 +5,15 @@ use bytes::Bytes;
 use http::Request;
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use crate::support::{Answer, Backend, Gateway, Toml, tls_config};
+use crate::support::{Answer, Backend, Gateway, Toml, connect_http2};
 
 type Fields = Vec<(String, String)>;
 
 /// Status, header fields and trailers of a call.
 fn call(gateway: &Gateway, path: &str, more: &[(&str, &str)]) -> (u16, Fields, Fields) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-        let config = std::sync::Arc::new(tls_config(&gateway.place.path("cert.pem"), &[b"h2"]));
-        let socket = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
-        let name = "localhost".try_into().unwrap();
-        let stream = tokio_rustls::TlsConnector::from(config).connect(name, socket).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
+        let mut sender = connect_http2(gateway.address, &gateway.place.path("cert.pem")).await;
         let mut request = Request::post(format!("https://localhost{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers");

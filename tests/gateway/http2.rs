@@ -1,15 +1,13 @@
 //! The same over HTTP/2, with a client that others wrote.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use crate::support::{Backend, Gateway, tls_config};
+use crate::support::{Backend, Gateway, connect_http2};
 
 type Body = http_body_util::combinators::BoxBody<Bytes, std::convert::Infallible>;
 
@@ -23,14 +21,7 @@ impl Http2 {
     }
 
     async fn to(address: SocketAddr, root: &std::path::Path) -> Self {
-        let config = Arc::new(tls_config(root, &[b"h2"]));
-        let socket = tokio::net::TcpStream::connect(address).await.unwrap();
-        let stream =
-            tokio_rustls::TlsConnector::from(config).connect("localhost".try_into().unwrap(), socket).await.unwrap();
-        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-        let (sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
+        let sender = connect_http2(address, root).await;
         Self { sender }
     }
 

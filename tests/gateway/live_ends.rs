@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Empty};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use portcullis::clock::{LEEWAY, UnixTime};
 use portcullis::ids::UserId;
 use portcullis::revocation::EndReason;
 use portcullis::session::NewSession;
 
-use crate::support::{Answer, Backend, Client, Gateway, Switching, Toml, get, handshake, refresh, tls_config};
+use crate::support::{Answer, Backend, Client, Gateway, Switching, Toml, connect_http2, get, handshake, refresh};
 use crate::upgrades::text_frame;
 
 /// How soon. It takes two looks, 0.4 s, on a machine that does nothing else; here other tests run at the same time.
@@ -228,13 +227,7 @@ fn streams_of_an_http2_connection_are_cut_one_by_one() {
     let gateway = Gateway::start(&backend);
     let (pair, other) = (gateway.sign_in("ann"), gateway.sign_in("bob"));
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-        let config = std::sync::Arc::new(tls_config(&gateway.place.path("cert.pem"), &[b"h2"]));
-        let socket = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
-        let name = "localhost".try_into().unwrap();
-        let stream = tokio_rustls::TlsConnector::from(config).connect(name, socket).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
+        let mut sender = connect_http2(gateway.address, &gateway.place.path("cert.pem")).await;
         let mut ask = async |path: &str, token: &str| {
             let request = Request::get(format!("https://localhost{path}"))
                 .header("authorization", format!("Bearer {token}"))

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::ext::Protocol;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use portcullis::clock::UnixTime;
 use portcullis::revocation::EndReason;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{Backend, Client, Gateway, Switching, Toml, handshake, tls_config};
+use crate::support::{Backend, Client, Gateway, Switching, Toml, connect_http2, handshake};
 
 /// A small masked frame with `text`, the mask being zeros.
 pub(crate) fn text_frame(text: &str) -> Vec<u8> {
@@ -189,13 +189,7 @@ fn a_websocket_over_http2_reaches_an_http1_upstream_as_one() {
     let gateway = Gateway::with(&Toml::default(), &[backend.address]);
     let pair = gateway.sign_in("ann");
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-        let config = std::sync::Arc::new(tls_config(&gateway.place.path("cert.pem"), &[b"h2"]));
-        let socket = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
-        let name = "localhost".try_into().unwrap();
-        let stream = tokio_rustls::TlsConnector::from(config).connect(name, socket).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
+        let mut sender = connect_http2(gateway.address, &gateway.place.path("cert.pem")).await;
         let connect = |path: &str, token: Option<&str>| {
             let mut request = Request::builder()
                 .method(Method::CONNECT)
