@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use crate::headers::HeaderPolicy;
-use crate::live::LiveStream;
+use crate::live::{LiveStream, Stream};
 use crate::reject::Reason;
 use crate::telemetry::access::AccessEntry;
 use crate::upstream::Lease;
@@ -28,6 +28,9 @@ pub enum BodyError {
     /// Nothing came for too long.
     #[error("body stalled")]
     Stalled,
+    /// The session of whoever sends it is over.
+    #[error("session over")]
+    SessionOver,
     /// More than the route allows.
     #[error("body longer than allowed")]
     TooLarge,
@@ -55,6 +58,7 @@ struct Streaming {
     policy: Rc<HeaderPolicy>,
     left: Option<u64>,
     idle: Idle,
+    live: Option<Rc<Stream>>,
 }
 
 impl RequestBody {
@@ -63,19 +67,22 @@ impl RequestBody {
         Self(None)
     }
 
-    /// A client's body of at most `limit` bytes whose pieces are at most `idle` apart.
+    /// A client's body of at most `limit` bytes whose pieces are at most `idle` apart. It is broken off when the session
+    /// of `live` is over before all of it came.
     pub fn streaming(
         incoming: Incoming,
         limit: Option<u64>,
         idle: Duration,
         policy: Rc<HeaderPolicy>,
+        live: Option<Rc<Stream>>,
     ) -> (Self, Rc<RequestProgress>) {
         let progress = Rc::new(RequestProgress {
             fault: Cell::new(None),
             complete: Cell::new(false),
             last: Cell::new(Instant::now()),
         });
-        let streaming = Streaming { incoming, progress: progress.clone(), policy, left: limit, idle: Idle::new(idle) };
+        let streaming =
+            Streaming { incoming, progress: progress.clone(), policy, left: limit, idle: Idle::new(idle), live };
         (Self(Some(streaming)), progress)
     }
 }
@@ -93,10 +100,17 @@ impl Body for RequestBody {
         let frame = match Pin::new(&mut body.incoming).poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
+                if let Some(Poll::Ready(reason)) = body.live.as_ref().map(|live| live.poll_upload(cx)) {
+                    return fail(reason, BodyError::SessionOver);
+                }
                 ready!(body.idle.poll(cx));
                 return fail(Reason::BodyTimeout, BodyError::Stalled);
             }
         };
+        // Pieces may come so fast that nobody ever waits for one.
+        if let (Some(Ok(_)), Some(reason)) = (&frame, body.live.as_ref().and_then(|live| live.ended())) {
+            return fail(reason, BodyError::SessionOver);
+        }
         body.idle.reset();
         body.progress.last.set(Instant::now());
         match frame {

@@ -39,6 +39,8 @@ pub struct Stream {
     began: Cell<Option<u32>>,
     cut: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    /// Of the task that reads the request's body.
+    upload: RefCell<Option<Waker>>,
 }
 
 impl Stream {
@@ -47,6 +49,7 @@ impl Stream {
         self.ended.set(None);
         self.began.set(None);
         self.cut.set(false);
+        self.upload.borrow_mut().take();
     }
 
     /// Why its session is over, when that was found.
@@ -64,12 +67,25 @@ impl Stream {
         if let Some(reason) = self.is_cut() {
             return Poll::Ready(reason);
         }
-        let mut waker = self.waker.borrow_mut();
-        match &mut *waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => *waker = Some(cx.waker().clone()),
-        }
+        note(&self.waker, cx);
         Poll::Pending
+    }
+
+    /// Ready when the session is over, for a request that is not whole yet: nothing was done by it, and nothing will be.
+    pub fn poll_upload(&self, cx: &mut Context<'_>) -> Poll<Reason> {
+        if let Some(reason) = self.ended.get() {
+            return Poll::Ready(reason);
+        }
+        note(&self.upload, cx);
+        Poll::Pending
+    }
+
+    fn end(&self, reason: Reason) {
+        self.ended.set(Some(reason));
+        let waker = self.upload.borrow_mut().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     fn cut(&self) {
@@ -78,6 +94,13 @@ impl Stream {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+}
+
+fn note(waker: &RefCell<Option<Waker>>, cx: &Context<'_>) {
+    match &mut *waker.borrow_mut() {
+        Some(waker) => waker.clone_from(cx.waker()),
+        empty => *empty = Some(cx.waker().clone()),
     }
 }
 
@@ -186,15 +209,16 @@ impl LiveStreams {
         // Read before the look-up: an end that comes between is found by the next look.
         let epoch = revocations.epoch();
         // Collected first: who is woken may be dropped at once, and leaves its place.
-        let mut cut = Vec::new();
+        let (mut over, mut cut) = (Vec::new(), Vec::new());
         let mut places = self.places.borrow_mut();
         for (place, live) in places.all.iter_mut().enumerate() {
             let Some(live) = live else { continue };
             let stream = &live.stream;
-            if stream.ended.get().is_none() {
-                stream.ended.set(live.ended(revocations, epoch, now));
-            }
-            if stream.ended.get().is_some() {
+            let ended = stream.ended.get();
+            if let Some(reason) = ended.or_else(|| live.ended(revocations, epoch, now)) {
+                if ended.is_none() {
+                    over.push((stream.clone(), reason));
+                }
                 let settled = stream.began.get().is_some_and(|began| look.wrapping_sub(began) > SETTLED);
                 if settled && !stream.cut.get() {
                     cut.push(stream.clone());
@@ -208,6 +232,7 @@ impl LiveStreams {
             }
         }
         drop(places);
+        over.iter().for_each(|(stream, reason)| stream.end(*reason));
         cut.iter().for_each(|stream| stream.cut());
     }
 

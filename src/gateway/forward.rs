@@ -9,6 +9,7 @@ use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 
+use super::judge::Admitted;
 use super::target::Framing;
 use super::upgrade::{Switched, Upgrade};
 use super::{Lasting, Outcome, Worker, chain, outcome};
@@ -63,12 +64,12 @@ impl Worker {
         &self,
         parts: Parts,
         body: Incoming,
-        host: HeaderValue,
-        framing: Framing,
-        route: &Route,
+        admitted: Admitted<'_>,
         is_grpc: bool,
+        live: Option<&LiveStream>,
     ) -> Result<(Request<RequestBody>, Option<Rc<RequestProgress>>), Rejection> {
         let Parts { method, uri, mut headers, .. } = parts;
+        let Admitted { route, host, framing, .. } = admitted;
         headers.insert(header::HOST, host);
         let (body, progress) = if body.is_end_stream() {
             // Said in words where a body is usual (RFC 9110 §8.6): some servers wait for one otherwise.
@@ -90,7 +91,8 @@ impl Worker {
             let limits = &self.gateway.config.limits;
             // The client of a gRPC stream says something when it has something to say.
             let idle = if is_grpc { limits.stream_idle_timeout } else { limits.body_idle_timeout };
-            let (body, progress) = RequestBody::streaming(body, limit, idle, self.policy.clone());
+            let live = live.map(|live| live.stream().clone());
+            let (body, progress) = RequestBody::streaming(body, limit, idle, self.policy.clone(), live);
             (body, Some(progress))
         };
         let mut request = Request::new(body);

@@ -33,7 +33,7 @@ use hyper::body::Incoming;
 use ipnet::IpNet;
 
 use self::forward::Sent;
-use self::judge::{Admitted, Judged};
+use self::judge::Judged;
 use self::manner::{Manner, own, tell};
 use self::outcome::Way;
 use crate::auth_api::{AuthApi, Endpoint};
@@ -268,7 +268,7 @@ impl Worker {
         {
             outcome::refuse(admitted.route, rejection, entry)?;
         }
-        let Admitted { route, host, framing, now, .. } = admitted;
+        let route = admitted.route;
         let forward = match outcome::way(route, &mut parts.uri)? {
             Way::Forward(forward) => forward,
             Way::Answered(mut response) => {
@@ -276,21 +276,21 @@ impl Worker {
                 return Ok(Outcome::Own(response));
             }
         };
-        let live = self.enter(exchange, route, now, entry);
-        let upgrade = upgrade::asked(&mut parts, framing, &route.upgrades)?;
+        let live = self.enter(exchange, route, admitted.now, entry);
+        let upgrade = upgrade::asked(&mut parts, admitted.framing, &route.upgrades)?;
         let is_grpc = grpc::is_call(&parts);
         let response_timeout = match grpc::timeout(&parts).filter(|_| is_grpc) {
             Some(asked) => asked.min(self.gateway.config.limits.stream_idle_timeout),
             None => route.response_timeout,
         };
-        self.rewrite(&mut parts, peer, &host, route, entry);
+        self.rewrite(&mut parts, peer, &admitted.host, route, entry);
         if let Some(upgrade) = &upgrade {
             upgrade.write(&mut parts.headers);
         }
         let is_safe = parts.method.is_safe();
         // HTTP/1.0 has no interim responses (RFC 9110 §15.2), and hyper has no way to send them over HTTP/2.
         let hints = route.early_hints && parts.version == Version::HTTP_11;
-        let (mut request, progress) = self.to_request(parts, body, host, framing, route, is_grpc)?;
+        let (mut request, progress) = self.to_request(parts, body, admitted, is_grpc, live.as_ref())?;
         let upstream = self.upstreams.get(forward.upstream).ok_or(Reason::UpstreamUnreachable)?;
         let key = upstream.hash_by().and_then(|by| affinity::key(by, request.headers(), entry));
         let sent = Sent { route, forward, progress, live, upgrade, is_safe, is_grpc, start: Instant::now() };

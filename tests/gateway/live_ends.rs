@@ -287,3 +287,28 @@ fn a_long_poll_that_outlasts_its_session_gets_a_refusal_and_a_change_its_answer(
     let other = gateway.sign_in("bob");
     assert_eq!(poll.ask(get("/late", Some(&other.access_token))).text(), "late");
 }
+
+#[test]
+fn an_upload_that_is_not_whole_when_its_session_ends_is_refused() {
+    // It reads all of a body before it answers.
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    for pieces_go_on in [false, true] {
+        let pair = gateway.sign_in("ann");
+        let mut upload = gateway.connect();
+        let head = "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n";
+        upload.send(format!("{head}Authorization: Bearer {}\r\n\r\n4\r\nhalf\r\n", &*pair.access_token));
+        std::thread::sleep(Duration::from_millis(100));
+        let start = Instant::now();
+        gateway.end(pair.session, EndReason::SignedOut);
+        // The gateway may close before the last of them.
+        while pieces_go_on && start.elapsed() < SOON && upload.try_send("4\r\nmore\r\n").is_ok() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if !pieces_go_on {
+            assert_eq!(upload.reply().refusal(), (401, "signed_out".to_owned()));
+        }
+        assert!(upload.drained().is_some() && start.elapsed() < SOON, "{:?}", start.elapsed());
+    }
+    assert!(backend.saw_nothing(), "neither was whole");
+}
