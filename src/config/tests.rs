@@ -8,6 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod documentation;
+
 const ADMIN_TOKEN: &str = "fixture-admin-token-0123456789";
 
 /// What stands in fixtures where a secret must not be shown.
