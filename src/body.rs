@@ -307,10 +307,8 @@ impl Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        if let (Some(entry), Some(live)) = (&mut self.entry, &self.live)
-            && let Some(reason) = live.stream().is_cut()
-        {
-            entry.reason = Some(reason);
+        if let (Some(entry), Some(live)) = (&mut self.entry, &self.live) {
+            entry.note_end(live.stream());
         }
     }
 }

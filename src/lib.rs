@@ -14,8 +14,8 @@
 //! - [`interim`]: responses before the response.
 //! - [`headers`], [`route`]: what of a header goes on, and where a request goes.
 //! - [`reject`]: every refusal and its status.
-//! - [`telemetry`]: events, access log, metrics.
 //! - [`live`]: open streams, and the sessions they belong to.
+//! - [`telemetry`]: events, access log, metrics.
 //! - [`body`], [`upstream`]: bodies on their way, and the connections to servers.
 //! - [`tunnel`]: what follows an upgrade: bytes in both directions.
 //! - [`auth_api`]: the public endpoints.

@@ -14,6 +14,7 @@ use crate::config::OnTokenExpiry;
 use crate::ids::{SessionId, SessionName};
 use crate::reject::Reason;
 use crate::revocation::Revocations;
+use crate::route::Route;
 use crate::token::cache::Verified;
 use crate::token::{OWN_ISSUER, TokenError};
 
@@ -38,6 +39,8 @@ pub struct Stream {
     /// The look after which the response began.
     began: Cell<Option<u32>>,
     cut: Cell<bool>,
+    /// Why it would have ended, on a route that only observes.
+    would_end: Cell<Option<Reason>>,
     waker: RefCell<Option<Waker>>,
     /// Of the task that reads the request's body.
     upload: RefCell<Option<Waker>>,
@@ -49,12 +52,18 @@ impl Stream {
         self.ended.set(None);
         self.began.set(None);
         self.cut.set(false);
+        self.would_end.set(None);
         self.upload.borrow_mut().take();
     }
 
     /// Why its session is over, when that was found.
     pub fn ended(&self) -> Option<Reason> {
         self.ended.get()
+    }
+
+    /// Why its session was over before it was, on a route that lets it go on.
+    pub fn would_end(&self) -> Option<Reason> {
+        self.would_end.get()
     }
 
     /// Why it must end now, when it must.
@@ -123,6 +132,8 @@ struct Live {
     stream: Rc<Stream>,
     known: Rc<Verified>,
     on_expiry: OnTokenExpiry,
+    /// Its route only observes: it is noted that it would end.
+    observes: bool,
     /// When the store is next asked whether the session has had its time, or at the latest.
     ask_at: UnixTime,
 }
@@ -166,16 +177,21 @@ pub struct Asked {
 }
 
 impl LiveStreams {
-    /// Enters a stream of who is `known`. What has ended since `known` was judged is found by the next look.
+    /// Enters a stream of who is `known`, on `route`. What has ended since `known` was judged is found by the next look.
     pub fn enter(
         self: &Rc<Self>,
         stream: &Rc<Stream>,
         known: &Rc<Verified>,
-        on_expiry: OnTokenExpiry,
+        route: &Route,
         now: UnixTime,
     ) -> LiveStream {
-        let live =
-            Live { stream: stream.clone(), known: known.clone(), on_expiry, ask_at: now.plus(FIRST_ASKED_AFTER) };
+        let live = Live {
+            stream: stream.clone(),
+            known: known.clone(),
+            on_expiry: route.on_token_expiry,
+            observes: route.observes,
+            ask_at: now.plus(FIRST_ASKED_AFTER),
+        };
         let mut places = self.places.borrow_mut();
         let place = match places.free.pop() {
             Some(place) => {
@@ -214,6 +230,12 @@ impl LiveStreams {
         for (place, live) in places.all.iter_mut().enumerate() {
             let Some(live) = live else { continue };
             let stream = &live.stream;
+            if live.observes {
+                if stream.would_end.get().is_none() {
+                    stream.would_end.set(live.ended(revocations, epoch, now));
+                }
+                continue;
+            }
             let ended = stream.ended.get();
             if let Some(reason) = ended.or_else(|| live.ended(revocations, epoch, now)) {
                 if ended.is_none() {

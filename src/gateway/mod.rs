@@ -304,10 +304,10 @@ impl Worker {
         self.conclude(answer, sent, entry)
     }
 
-    /// Enters the request among those that end with their session; on a route that only observes, none does.
+    /// Enters the request among those that end with their session.
     fn enter(&self, exchange: &Exchange, route: &Route, now: UnixTime, entry: &AccessEntry) -> Option<LiveStream> {
-        let known = entry.identity.as_ref().filter(|_| !route.observes)?;
-        Some(self.live.enter(&exchange.stream, known, route.on_token_expiry, now))
+        let known = entry.identity.as_ref().filter(|_| entry.caller().is_some())?;
+        Some(self.live.enter(&exchange.stream, known, route, now))
     }
 
     async fn own_endpoint(

@@ -18,6 +18,7 @@ use super::metrics::WorkerMetrics;
 use crate::clock::UnixTime;
 use crate::config::{AccessLog, Log};
 use crate::headers::answer::AnswerFields;
+use crate::live::Stream;
 use crate::reject::Reason;
 use crate::route::Route;
 use crate::token::Identity;
@@ -238,6 +239,12 @@ impl AccessEntry {
     /// Who is calling, as the upstream may know it: nobody whom the route would have refused.
     pub fn caller(&self) -> Option<&Identity> {
         if self.would_refuse.is_some() { None } else { self.identity.as_deref().map(|known| &known.identity) }
+    }
+
+    /// Notes how a stream ended that began well: cut with its session, or left open after it on a route that observes.
+    pub fn note_end(&mut self, stream: &Stream) {
+        self.reason = stream.is_cut().or(self.reason);
+        self.would_refuse = self.would_refuse.or(stream.would_end());
     }
 
     /// What the answer must tell, to be added to.

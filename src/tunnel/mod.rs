@@ -107,15 +107,15 @@ impl Tunnel {
             idle = sides.pass(is_websocket, idle_timeout) => idle.then_some(Cut::Idle),
             () = stopped(&mut stopping), if is_websocket => Some(Cut::Stopping),
         };
-        if let Some(cut) = cut {
-            if let Cut::Session(reason) = cut {
-                entry.reason = Some(reason);
-            }
-            if is_websocket {
-                sides.say_close(cut).await;
-            }
+        if let Some(cut) = cut
+            && is_websocket
+        {
+            sides.say_close(cut).await;
         }
         entry.sent = sides.to_client.passed;
+        if let Some(live) = &live {
+            entry.note_end(live.stream());
+        }
         drop((live, lease));
     }
 }

@@ -1,6 +1,8 @@
 //! `mode = "observe"`: everything is judged and counted, and nobody is refused for want of an identity.
 
-use crate::support::{Backend, Client, Gateway, Process, Toml, Workplace, get};
+use portcullis::revocation::EndReason;
+
+use crate::support::{Backend, Client, Gateway, Process, Switching, Toml, Workplace, eventually, get, handshake};
 
 const ROUTES: &str = "[[route]]\npath = \"/\"\nupstream = \"app\"\nmode = \"observe\"\n\
     [[route]]\npath = \"/enforced\"\nupstream = \"app\"\n\
@@ -121,4 +123,23 @@ fn what_would_be_refused_is_logged_counted_and_announced() {
     assert_eq!(noted(1), line("/forged", 200, "malformed_token", "-", "-"));
     assert_eq!(noted(2), line("/enforced", 401, "-", "missing_token", "-"));
     assert_eq!(noted(3), line("/ended", 200, "signed_out", "-", "bob"));
+}
+
+#[test]
+fn what_is_open_outlasts_its_session_and_that_is_counted() {
+    let backend = Switching::start();
+    let gateway = Gateway::with(&observing(), &[backend.address]);
+    let pair = gateway.sign_in("ann");
+    let mut client = gateway.connect();
+    assert_eq!(client.ask(handshake("/echo", Some(&pair.access_token))).status, 101);
+    gateway.end(pair.session, EndReason::SignedOut);
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    client.send(b"\x81\x80\0\0\0\0");
+    assert_eq!(client.until(b"\x81\x80\0\0\0\0").unwrap().len(), 6);
+    drop(client);
+    assert_eq!(backend.ended().bytes.len(), 6);
+    eventually("the stream is counted", || {
+        let metrics = portcullis::telemetry::metrics::encode(&gateway.app().gateway().metrics).unwrap();
+        metrics.contains("portcullis_would_refuse_total{reason=\"signed_out\"} 1")
+    });
 }
