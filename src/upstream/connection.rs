@@ -111,10 +111,11 @@ struct Own {
 }
 
 /// One that is given up with a request on it is closed at once: its driver would go on sending what is left of the
-/// request's body, and for ever when the server does not take it.
+/// request's body, and for ever when the server does not take it. So it would after a response that came before that:
+/// the request is over, but the connection is not ready for another.
 impl Drop for Own {
     fn drop(&mut self) {
-        if self.in_use {
+        if self.in_use || !self.sender.is_ready() && !self.sender.is_closed() {
             self.driver.abort();
         }
     }
