@@ -26,6 +26,7 @@ use super::accept::Permit;
 use super::listener::Terms;
 use super::prefixed::Prefixed;
 use super::proxy_protocol::HeaderError;
+use super::unread::{Noted, Opened, Unread};
 use super::{preface, proxy_protocol};
 use crate::config::Limits;
 use crate::gateway::{Exchange, Worker};
@@ -183,11 +184,15 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let activity = Activity::new(false);
-    let executor = StreamExecutor { next: Rc::default(), stopping: context.stopping.clone() };
+    let executor =
+        StreamExecutor { next: Rc::default(), worker: context.worker.clone(), stopping: context.stopping.clone() };
     let service = service_fn(|request| {
-        let (worker, peer, exchange) = (context.worker.clone(), peer.clone(), Rc::new(Exchange::default()));
-        executor.next.set(Some(Opened { exchange: exchange.clone(), _active: activity.request() }));
-        async move { Ok::<_, Infallible>(worker.handle(&peer, request, &exchange).await) }
+        let (worker, peer, opened) = (context.worker.clone(), peer.clone(), Rc::new(Opened::default()));
+        executor.next.set(Some((opened.clone(), activity.request())));
+        async move {
+            let response = worker.handle(&peer, request, &opened.exchange).await;
+            Ok::<_, Infallible>(response.map(|body| Noted::new(body, opened)))
+        }
     });
     let header_bytes = u32::try_from(limits.header_bytes.get()).unwrap_or(u32::MAX);
     let connection = hyper::server::conn::http2::Builder::new(executor.clone())
@@ -499,15 +504,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 /// in `next` therefore belongs to that stream, which can so be cut, or go on as a tunnel.
 #[derive(Clone)]
 struct StreamExecutor {
-    next: Rc<Cell<Option<Opened>>>,
-    stopping: watch::Receiver<bool>,
-}
-
-/// A stream that was just opened.
-struct Opened {
-    exchange: Rc<Exchange>,
     /// The connection is busy until the stream has ended, as a tunnel too.
-    _active: ActiveRequest,
+    next: Rc<Cell<Option<(Rc<Opened>, ActiveRequest)>>>,
+    worker: Rc<Worker>,
+    stopping: watch::Receiver<bool>,
 }
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for StreamExecutor
@@ -515,19 +515,24 @@ where
     F::Output: 'static,
 {
     fn execute(&self, future: F) {
-        let Some(opened) = self.next.take() else {
+        let Some((opened, active)) = self.next.take() else {
             drop(tokio::task::spawn_local(future));
             return;
         };
-        let stopping = self.stopping.clone();
+        let (worker, stopping) = (self.worker.clone(), self.stopping.clone());
         drop(tokio::task::spawn_local(async move {
-            let Opened { exchange, .. } = &opened;
+            let exchange = &opened.exchange;
             {
                 let mut future = pin!(future);
+                let mut unread = Unread::new(worker.gateway().config.limits.body_idle_timeout);
                 // Dropped before its end, the stream is reset.
                 let done = poll_fn(|cx| match future.as_mut().poll(cx) {
                     Poll::Ready(_) => Poll::Ready(()),
-                    Poll::Pending => exchange.stream.poll_cut(cx).map(|_| ()),
+                    Poll::Pending if exchange.stream.poll_cut(cx).is_ready() => Poll::Ready(()),
+                    Poll::Pending => unread.poll(cx, &opened).map(|()| {
+                        worker.metrics().limit(ConnectionLimit::WriteTimeout);
+                        tracing::debug!(limit = ?ConnectionLimit::WriteTimeout, "stream reset");
+                    }),
                 });
                 done.await;
             }
@@ -535,6 +540,7 @@ where
             if let Some(tunnel) = tunnel {
                 tunnel.run(stopping).await;
             }
+            drop(active);
         }));
     }
 }

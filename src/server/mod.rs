@@ -7,4 +7,5 @@ mod preface;
 mod prefixed;
 mod proxy_protocol;
 pub mod tls;
+mod unread;
 pub mod worker;
