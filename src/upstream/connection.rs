@@ -15,6 +15,7 @@ use tokio::task::AbortHandle;
 
 use super::attempts::Order;
 use super::dialer::{Dialed, Dialer};
+use super::fair::Fair;
 use super::http2::{Place, Shared};
 use super::names::Named;
 use super::slots::Slot;
@@ -127,7 +128,7 @@ impl Own {
         let (sender, driver) = http1::Builder::new()
             .writev(false)
             .max_headers(200)
-            .handshake(TokioIo::new(dialed.stream))
+            .handshake(TokioIo::new(Fair::new(dialed.stream)))
             .await
             .map_err(io::Error::other)?;
         // A response of 101 gives the connection away to whoever asked for the upgrade.
