@@ -246,7 +246,8 @@ pub fn host_name(authority: &str) -> Option<Cow<'_, str>> {
         let (host, port) = authority.split_once(':').unwrap_or((authority, "0"));
         let host = host.strip_suffix('.').unwrap_or(host);
         let named = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
-        if !named || host.is_empty() || host.starts_with('.') || host.contains("..") {
+        // One dot at the end is none of the name; another is an empty label, and no route would know that host.
+        if !named || host.is_empty() || host.starts_with('.') || host.ends_with('.') || host.contains("..") {
             return None;
         }
         (host, port)

@@ -189,6 +189,8 @@ fn a_host_is_compared_without_case_port_and_trailing_dot() {
         ".",
         "..",
         "a..b",
+        "a..",
+        "a..:80",
         ".a",
         "a b",
         "a/b",

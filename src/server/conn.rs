@@ -22,7 +22,8 @@ use super::activity::{Activity, WithGuard};
 use super::listener::Terms;
 use super::prefixed::Prefixed;
 use super::proxy_protocol::HeaderError;
-use super::streams::{Opened, StreamExecutor};
+use super::streams::StreamExecutor;
+use super::unread::{Noted, Opened};
 use super::watched::Watched;
 use super::{preface, proxy_protocol};
 use crate::config::Limits;
@@ -180,11 +181,15 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let activity = Activity::new(false);
-    let executor = StreamExecutor { next: Rc::default(), stopping: context.stopping.clone() };
+    let executor =
+        StreamExecutor { next: Rc::default(), worker: context.worker.clone(), stopping: context.stopping.clone() };
     let service = service_fn(|request| {
-        let (worker, peer, exchange) = (context.worker.clone(), peer.clone(), Rc::new(Exchange::default()));
-        executor.next.set(Some(Opened { exchange: exchange.clone(), _active: activity.request() }));
-        async move { Ok::<_, Infallible>(worker.handle(&peer, request, &exchange).await) }
+        let (worker, peer, opened) = (context.worker.clone(), peer.clone(), Rc::new(Opened::default()));
+        executor.next.set(Some((opened.clone(), activity.request())));
+        async move {
+            let response = worker.handle(&peer, request, &opened.exchange).await;
+            Ok::<_, Infallible>(response.map(|body| Noted::new(body, opened)))
+        }
     });
     let header_bytes = u32::try_from(limits.header_bytes.get()).unwrap_or(u32::MAX);
     let connection = hyper::server::conn::http2::Builder::new(executor.clone())

@@ -9,5 +9,6 @@ mod prefixed;
 mod proxy_protocol;
 mod streams;
 pub mod tls;
+mod unread;
 mod watched;
 pub mod worker;

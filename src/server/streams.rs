@@ -9,7 +9,9 @@ use std::task::Poll;
 use tokio::sync::watch;
 
 use super::activity::ActiveRequest;
-use crate::gateway::Exchange;
+use super::unread::{Opened, Unread};
+use crate::gateway::Worker;
+use crate::telemetry::metrics::ConnectionLimit;
 
 /// Runs the streams of an HTTP/2 connection on its own thread. The connection owns them: they end with it.
 ///
@@ -17,35 +19,37 @@ use crate::gateway::Exchange;
 /// in `next` therefore belongs to that stream, which can so be cut, or go on as a tunnel.
 #[derive(Clone)]
 pub(super) struct StreamExecutor {
-    pub(super) next: Rc<Cell<Option<Opened>>>,
+    pub(super) next: Rc<Cell<Option<Next>>>,
+    pub(super) worker: Rc<Worker>,
     pub(super) stopping: watch::Receiver<bool>,
 }
 
-/// A stream that was just opened.
-pub(super) struct Opened {
-    pub(super) exchange: Rc<Exchange>,
-    /// The connection is busy until the stream has ended, as a tunnel too.
-    pub(super) _active: ActiveRequest,
-}
+/// A stream that was just opened. The connection is busy until it has ended, as a tunnel too.
+type Next = (Rc<Opened>, ActiveRequest);
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for StreamExecutor
 where
     F::Output: 'static,
 {
     fn execute(&self, future: F) {
-        let Some(opened) = self.next.take() else {
+        let Some((opened, active)) = self.next.take() else {
             drop(tokio::task::spawn_local(future));
             return;
         };
-        let stopping = self.stopping.clone();
+        let (worker, stopping) = (self.worker.clone(), self.stopping.clone());
         drop(tokio::task::spawn_local(async move {
-            let Opened { exchange, .. } = &opened;
+            let exchange = &opened.exchange;
             {
                 let mut future = pin!(future);
+                let mut unread = Unread::new(worker.gateway().config.limits.body_idle_timeout);
                 // Dropped before its end, the stream is reset.
                 let done = poll_fn(|cx| match future.as_mut().poll(cx) {
                     Poll::Ready(_) => Poll::Ready(()),
-                    Poll::Pending => exchange.stream.poll_cut(cx).map(|_| ()),
+                    Poll::Pending if exchange.stream.poll_cut(cx).is_ready() => Poll::Ready(()),
+                    Poll::Pending => unread.poll(cx, &opened).map(|()| {
+                        worker.metrics().limit(ConnectionLimit::WriteTimeout);
+                        tracing::debug!(limit = ?ConnectionLimit::WriteTimeout, "stream reset");
+                    }),
                 });
                 done.await;
             }
@@ -53,6 +57,7 @@ where
             if let Some(tunnel) = tunnel {
                 tunnel.run(stopping).await;
             }
+            drop(active);
         }));
     }
 }

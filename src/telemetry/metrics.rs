@@ -113,7 +113,7 @@ pub enum ConnectionLimit {
     HeaderTimeout,
     /// `limits.idle_timeout`
     IdleTimeout,
-    /// `limits.body_idle_timeout`: the client did not take its response.
+    /// `limits.body_idle_timeout`: the client did not take its response. Over HTTP/2 only its stream is closed.
     WriteTimeout,
     /// Not in `server.listener.proxy_protocol`.
     NoBalancer,

@@ -15,6 +15,7 @@ use tokio::task::AbortHandle;
 
 use super::attempts::Order;
 use super::dialer::{Dialed, Dialer};
+use super::fair::Fair;
 use super::http2::{Place, Shared};
 use super::names::Named;
 use super::slots::Slot;
@@ -111,10 +112,11 @@ struct Own {
 }
 
 /// One that is given up with a request on it is closed at once: its driver would go on sending what is left of the
-/// request's body, and for ever when the server does not take it.
+/// request's body, and for ever when the server does not take it. So it would after a response that came before that:
+/// the request is over, but the connection is not ready for another.
 impl Drop for Own {
     fn drop(&mut self) {
-        if self.in_use {
+        if self.in_use || !self.sender.is_ready() && !self.sender.is_closed() {
             self.driver.abort();
         }
     }
@@ -126,7 +128,7 @@ impl Own {
         let (sender, driver) = http1::Builder::new()
             .writev(false)
             .max_headers(200)
-            .handshake(TokioIo::new(dialed.stream))
+            .handshake(TokioIo::new(Fair::new(dialed.stream)))
             .await
             .map_err(io::Error::other)?;
         // A response of 101 gives the connection away to whoever asked for the upgrade.

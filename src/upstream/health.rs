@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::attempts::Order;
 use super::dialer::Dialer;
+use super::fair::Fair;
 use super::shared::SharedUpstream;
 use crate::config::{self, Health, Protocol, ServerAddress};
 
@@ -99,7 +100,7 @@ impl Check {
     async fn ask(&self) -> Result<(), CheckError> {
         let dialed = self.dialer.dial(self.at, &self.order).await.map_err(CheckError::Connect)?;
         let request = self.request().map_err(CheckError::Request)?;
-        let stream = TokioIo::new(dialed.stream);
+        let stream = TokioIo::new(Fair::new(dialed.stream));
         let status = match self.dialer.protocol {
             Protocol::Http1 => {
                 let (mut sender, driver) = http1::handshake(stream).await.map_err(CheckError::Broken)?;

@@ -6,7 +6,7 @@
 //! - `balance` chooses the server, among those that `health` and `ejection` leave in service;
 //! - `slots` says whether there is room for one more connection to it;
 //! - `open` finds a connection by both, and `pool` keeps it for the next request;
-//! - `connection` makes it, with `dialer`, `names`, `attempts`, `tls` and `stream`; `http2` lets requests share it;
+//! - `connection` makes it, with `dialer`, `names`, `attempts`, `tls`, `stream` and `fair`; `http2` lets requests share it;
 //! - `budget` bounds what is sent again.
 
 mod attempts;
@@ -15,6 +15,7 @@ mod budget;
 mod connection;
 mod dialer;
 mod ejection;
+mod fair;
 mod health;
 mod http2;
 mod lookup;

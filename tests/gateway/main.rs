@@ -42,6 +42,7 @@ mod store_faults;
 mod support;
 mod tls;
 mod unix;
+mod unread;
 mod upgrades;
 mod upstream_http2;
 mod upstream_tls;

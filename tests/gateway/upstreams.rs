@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{Answer, Backend, Gateway, Toml};
 
@@ -174,4 +174,45 @@ fn a_kept_connection_that_the_server_closed_costs_no_request() {
         assert!(reply.status == 200 || reply.refusal().1 == "upstream_broken", "{number}: {reply:?}");
         assert_eq!(client.ask(GET).status, 200, "{number}");
     }
+}
+
+/// hyper reads them for as long as there are some; only in between is anything else of the worker done.
+#[test]
+fn a_server_that_sends_interim_responses_without_end_holds_up_no_other_request() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endless = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let hints = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n".repeat(20_000);
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn({
+                let hints = hints.clone();
+                move || while std::io::Write::write_all(&mut stream, &hints).is_ok() {}
+            });
+        }
+    });
+    let backend = Backend::start();
+    let toml = Toml {
+        server: "workers = 1\n".into(),
+        upstream: "response_timeout = \"2s\"\n".into(),
+        rest: format!(
+            "[upstream.calm]\nservers = [\"http://{}\"]\n[[route]]\npath = \"/calm\"\nupstream = \"calm\"\n\
+             auth = \"public\"\n[[route]]\npath = \"/\"\nupstream = \"app\"\nauth = \"public\"\n",
+            backend.address
+        ),
+        tls: false,
+        ..Toml::default()
+    };
+    let gateway = Gateway::with(&toml, &[endless]);
+    let mut waiting = gateway.connect();
+    waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut other = gateway.connect();
+    let start = Instant::now();
+    let mut served = 0;
+    while start.elapsed() < Duration::from_millis(1500) {
+        assert_eq!(other.ask("GET /calm HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
+        served += 1;
+    }
+    assert!(served >= 2, "{served} in {:?}", start.elapsed());
+    assert_eq!(waiting.reply().refusal(), (504, "upstream_timeout".to_owned()));
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
 }
