@@ -301,6 +301,11 @@ fn explain_says_what_the_running_gateway_does() {
         ask("GET", "/public/a%2Fb", &[host], None),
         ask("GET", "/public/%zz", &[host], None),
         ask("GET", "/auth/unknown", &[host], good),
+        ask("GET", "/auth/refresh", &[host], None),
+        ask("POST", "/.well-known/jwks.json", &[host], None),
+        ask("GET", "/public", &[host, "Connection: Upgrade", "Upgrade: websocket"], None),
+        ask("GET", "/public", &[host, "Connection: Upgrade", "Upgrade: h2c"], None),
+        ask("GET", "/public", &[host, "Upgrade: websocket"], None),
         ask("GET", "/public", &["Host: a b"], None),
         ask("GET", "/public", &[host, "Host: other.example"], None),
         ask("GET", "/public", &[host, "Content-Length: 1", "Content-Length: 2"], None),
@@ -328,6 +333,7 @@ fn explain_says_what_the_running_gateway_does() {
             if told["reason"] != "bad_framing" {
                 assert_eq!(told["reason"], answer.json()["reason"], "{case}");
             }
+            assert_eq!(told["allow"].as_str(), answer.header("allow"), "{case}");
             verdicts.insert(told["reason"].as_str().unwrap().to_owned());
         }
     }
