@@ -69,6 +69,23 @@ impl Endpoint {
             _ => None,
         }
     }
+
+    /// Judges the method of a call.
+    ///
+    /// # Errors
+    /// [`Reason::MethodNotAllowed`], and [`Reason::NoRoute`] where there is no endpoint.
+    pub fn judge(self, method: &Method) -> Result<(), Rejection> {
+        let (allowed, allow): (&[Method], _) = match self {
+            Self::Refresh | Self::Logout => (&[Method::POST], "POST"),
+            Self::Jwks | Self::Metadata => (&[Method::GET, Method::HEAD], "GET, HEAD"),
+            Self::Unknown => return Err(Reason::NoRoute.into()),
+        };
+        if allowed.contains(method) {
+            return Ok(());
+        }
+        let allow = Some(HeaderValue::from_static(allow));
+        Err(Rejection { allow, ..Rejection::from(Reason::MethodNotAllowed) })
+    }
 }
 
 /// The endpoints' own state: paths, limits and the keys to publish.
@@ -132,18 +149,7 @@ impl AuthApi {
         call: Call<'_>,
         body: Incoming,
     ) -> Result<Response<Bytes>, Rejection> {
-        let allowed: &[Method] = match endpoint {
-            Endpoint::Refresh | Endpoint::Logout => &[Method::POST],
-            Endpoint::Jwks | Endpoint::Metadata => &[Method::GET, Method::HEAD],
-            Endpoint::Unknown => return Err(Reason::NoRoute.into()),
-        };
-        if !allowed.contains(&call.parts.method) {
-            let allow = if allowed.len() == 1 { "POST" } else { "GET, HEAD" };
-            return Err(Rejection {
-                allow: Some(HeaderValue::from_static(allow)),
-                ..Rejection::from(Reason::MethodNotAllowed)
-            });
-        }
+        endpoint.judge(&call.parts.method)?;
         let sessions = call.gateway.sessions.clone();
         let request_id = call.request_id;
         let answer = match endpoint {

@@ -1,7 +1,7 @@
 //! The command line: a file for each subcommand, thin: arguments in, library call, text out.
 //!
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 refused or failed, 2 wrong
-//! usage.
+//! usage; 141, as of any program, when nobody reads standard output any more.
 
 mod admin_client;
 mod check;

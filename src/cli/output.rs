@@ -39,12 +39,18 @@ pub(super) enum Failure {
     Faults(Faults),
     /// The arguments make no sense together: exit code 2.
     Usage(String),
+    /// Nobody reads standard output any more, as behind `| head`: exit code 141, and not a word.
+    Unheard,
 }
+
+/// What a shell says of a program that SIGPIPE ended, as it would any other.
+const UNHEARD: u8 = 128 + 13;
 
 impl Failure {
     pub(super) fn print(&self, format: Format) {
         let text = match (self, format) {
             (Self::Failed(why) | Self::Usage(why), Format::Human) => format!("error: {why}"),
+            (Self::Unheard, _) => return,
             (Self::Faults(faults), Format::Human) => faults.to_string(),
             (Self::Failed(why) | Self::Usage(why), Format::Json) => json!({ "error": why }).to_string(),
             (Self::Faults(faults), Format::Json) => {
@@ -60,6 +66,7 @@ impl Failure {
         match self {
             Self::Failed(_) | Self::Faults(_) => ExitCode::FAILURE,
             Self::Usage(_) => ExitCode::from(2),
+            Self::Unheard => ExitCode::from(UNHEARD),
         }
     }
 }
@@ -110,18 +117,20 @@ fn plain(error: &(dyn Error + 'static)) -> String {
 /// Writes a result and a line end to standard output.
 ///
 /// # Errors
-/// When it is closed: `portcullis … | head` is no reason to panic.
-pub(super) fn print(text: &str) -> io::Result<()> {
+/// [`Failure::Unheard`] when nobody reads it: `portcullis … | head` is no reason to complain.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{text}")?;
-    out.flush()
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::Unheard,
+        _ => error.into(),
+    })
 }
 
 /// Writes a result as JSON on one line.
 ///
 /// # Errors
 /// As [`print()`].
-pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {
+pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&serde_json::to_string(value)?)
 }
 

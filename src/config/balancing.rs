@@ -12,6 +12,7 @@ use super::reader::{Table, Value};
 use super::server::nonzero_usize;
 use super::server_address::ServerAddress;
 use super::shape;
+use super::units::show_duration;
 
 const TICK: Duration = Duration::from_millis(1);
 
@@ -305,7 +306,7 @@ pub(super) fn ejection(table: &Table<'_>) -> Option<Ejection> {
     let longest = table.get("max").and_then(|value| {
         let max = value.duration(TICK)?;
         if max < base {
-            value.fault("is less than base");
+            value.fault(format_args!("is less than base {:?}", show_duration(base)));
             return None;
         }
         Some(max)

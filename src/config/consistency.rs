@@ -3,10 +3,10 @@
 //! A value that is at fault by itself is a stand-in here and is left out of every comparison.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::document::{Cause, Document};
+use super::listener::overlap;
 use super::nearest::suggestion;
 use super::units::{show_duration, show_size};
 use super::{Access, Config, Route, Source, WhenStale};
@@ -42,12 +42,45 @@ impl Check<'_> {
         self.document.fault_beside(path, Cause::Present, message);
     }
 
-    /// The admin listener never answers on a public address.
     fn listeners(&self) {
-        let Some(admin) = &self.config.admin else { return };
-        if !self.sound(&["admin.listen", "server.listen", "server.listener"]) {
-            return;
+        if self.sound(&["server.listen", "server.listener"]) {
+            self.apart();
+            self.admin_apart();
         }
+    }
+
+    /// The system lets a socket listen on all addresses of a port, or others on some of them, but not both.
+    ///
+    /// The same address twice is found where listeners are read.
+    fn apart(&self) {
+        let listeners = &self.config.server.listeners;
+        let short =
+            (0..listeners.len()).take_while(|index| self.source.has(&format!("server.listen[{index}]"))).count();
+        for (index, later) in listeners.iter().enumerate() {
+            let later = later.address;
+            let Some(earlier) = listeners[..index].iter().find(|earlier| overlap(earlier.address, later)) else {
+                continue;
+            };
+            // Those of the short form stand first.
+            let (path, label) = match index.checked_sub(short) {
+                None => (format!("server.listen[{index}]"), String::from("server: listen")),
+                Some(index) => {
+                    (format!("server.listener[{index}].address"), format!("server.listener {}: address", index + 1))
+                }
+            };
+            self.fault(
+                &path,
+                format_args!(
+                    "{label} \"{later}\" shares addresses with the listener \"{}\", expected a port of its own",
+                    earlier.address
+                ),
+            );
+        }
+    }
+
+    /// The admin listener never answers on a public address.
+    fn admin_apart(&self) {
+        let Some(admin) = self.config.admin.as_ref().filter(|_| self.sound(&["admin.listen"])) else { return };
         for public in self.config.server.listeners.iter().map(|listener| listener.address) {
             if overlap(public, admin.listen) {
                 self.fault(
@@ -340,10 +373,4 @@ fn shared(a: &Route, b: &Route) -> Option<String> {
 
 fn list<'m>(methods: impl Iterator<Item = &'m http::Method>) -> String {
     methods.map(http::Method::as_str).collect::<Vec<_>>().join(", ")
-}
-
-/// Whether a connection to one of the addresses could reach the other.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    // The system picks a free port for 0.
-    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
 }

@@ -70,6 +70,11 @@ impl Document {
         Position { line, column: before.chars().count() + 1 }
     }
 
+    /// Whether `sign` stands at `offset`.
+    pub(super) fn starts_with(&self, offset: usize, sign: char) -> bool {
+        self.text.get(offset..).is_some_and(|rest| rest.starts_with(sign))
+    }
+
     /// Notes that the value of `path` stands at `offset`.
     pub(super) fn place(&self, path: &str, offset: usize) {
         let position = self.position(offset);

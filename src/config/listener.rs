@@ -1,6 +1,6 @@
 //! `server.listen` and `[[server.listener]]`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
 use super::reader::{Table, Value};
@@ -74,4 +74,44 @@ fn https_port(value: &Value<'_>) -> Option<NonZeroU16> {
         return u16::try_from(port).ok().and_then(NonZeroU16::new);
     }
     value.switch("true, or the port of https").filter(|on| *on).map(|_| HTTPS_PORT)
+}
+
+/// Whether a connection to one of the addresses could reach the other.
+pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    // `[::]` takes IPv4 as well, `0.0.0.0` no IPv6.
+    let takes = |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    // The system picks a free port for 0.
+    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || takes(a.ip(), b.ip()) || takes(b.ip(), a.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_overlap_when_one_connection_could_reach_both() {
+        let both = |a: &str, b: &str| {
+            let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!(overlap(a, b), overlap(b, a), "{a} {b}");
+            overlap(a, b)
+        };
+        for (a, b) in [
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "127.0.0.1:80"),
+            ("[::]:80", "[::1]:80"),
+            ("[::]:80", "0.0.0.0:80"),
+        ] {
+            assert!(both(a, b), "{a} {b}");
+        }
+        for (a, b) in [
+            ("127.0.0.1:80", "127.0.0.2:80"),
+            ("0.0.0.0:80", "[::1]:80"),
+            ("0.0.0.0:80", "127.0.0.1:81"),
+            ("0.0.0.0:0", "127.0.0.1:0"),
+            ("[::1]:0", "[::1]:0"),
+        ] {
+            assert!(!both(a, b), "{a} {b}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod consistency;
 mod document;
 mod fault;
 mod file;
+mod foreign;
 mod limits;
 mod listener;
 mod names;

@@ -30,7 +30,8 @@ pub(super) fn suggestion<'w>(word: &str, words: impl IntoIterator<Item = &'w str
     }
 }
 
-fn fold(word: &str) -> String {
+/// `word` without what does not count.
+pub(super) fn fold(word: &str) -> String {
     // A name longer than any known one has no near word; cutting it bounds the work, which is quadratic.
     word.chars().take(128).filter(|c| !matches!(c, '-' | '_')).flat_map(char::to_lowercase).collect()
 }

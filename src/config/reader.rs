@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::document::{Cause, Document};
+use super::foreign;
 use super::nearest::suggestion;
 use super::shape::{self, Shape};
 pub(super) use super::value::Value;
@@ -124,13 +125,29 @@ impl<'d> Table<'d> {
         shape: &'static Shape,
         label: impl Fn(&DeTable<'d>) -> Option<String>,
     ) -> Vec<Table<'d>> {
+        self.array(key, shape, "[{ … }]", label)
+    }
+
+    /// As [`Table::sections`]; `example` is how the array looks on one line.
+    fn array(
+        &self,
+        key: &'static str,
+        shape: &'static Shape,
+        example: &str,
+        label: impl Fn(&DeTable<'d>) -> Option<String>,
+    ) -> Vec<Table<'d>> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let title = shape.title.trim_matches(['[', ']']);
         let label = |item: &Value<'d>, index: usize| {
             item.entries().and_then(&label).unwrap_or_else(|| format!("{title} {}", index + 1))
         };
         if value.entries().is_some() {
-            value.report(format_args!("is a single table, expected its header in double brackets: {}", shape.title));
+            if value.is_inline() {
+                value.report(format_args!("is a single table, expected an array such as {example}"));
+            } else {
+                value
+                    .report(format_args!("is a single table, expected its header in double brackets: {}", shape.title));
+            }
             // Read all the same: it holds what the array should.
             let label = label(&value, 0);
             return vec![Table::of(value, shape, label)];
@@ -152,10 +169,11 @@ impl<'d> Table<'d> {
         }
     }
 
-    /// The tables of the array at `key` of this one. Their faults begin with this one's label and their number.
-    pub(super) fn inner_all(&self, key: &'static str, shape: &'static Shape) -> Vec<Table<'d>> {
+    /// The tables of the array at `key` of this one, on one line as in `example`. Their faults begin with this one's
+    /// label and their number.
+    pub(super) fn inner_all(&self, key: &'static str, shape: &'static Shape, example: &str) -> Vec<Table<'d>> {
         let (prefix, count) = (self.prefix(), Cell::new(0));
-        self.sections(key, shape, |_| {
+        self.array(key, shape, example, |_| {
             count.set(count.get() + 1);
             Some(format!("{prefix}{key} {}", count.get()))
         })
@@ -220,6 +238,9 @@ impl<'d> Table<'d> {
 
     /// What an unknown key was most likely meant to be.
     fn hint(&self, name: &str) -> String {
+        if let Some(meant) = foreign::key(name, self.shape) {
+            return meant;
+        }
         // `timeout` of an upstream means one of its own, not that of the store.
         let part_of_own = format!("_{name}");
         if self.shape.keys.iter().any(|key| key.ends_with(&part_of_own)) {

@@ -8,10 +8,9 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::Rate;
 use super::document::{Cause, Document};
 use super::nearest::suggestion;
-use super::units;
+use super::{Rate, foreign, units};
 
 /// One value and where it stands.
 #[derive(Clone)]
@@ -107,6 +106,11 @@ impl<'d> Value<'d> {
             Some((end, _)) => format!("{}…", &text[..end]),
             None => text,
         }
+    }
+
+    /// Whether it is written in braces, and not below a header.
+    pub(super) fn is_inline(&self) -> bool {
+        self.document.starts_with(self.offset, '{')
     }
 
     /// The text of a string.
@@ -225,7 +229,8 @@ impl<'d> Value<'d> {
         let text = self.text(&quoted_list(words.clone()))?;
         let choice = choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice);
         if choice.is_none() {
-            self.fault(format_args!("is not known{}", suggestion(text, words)));
+            let meant = foreign::value(text, words.clone()).unwrap_or_else(|| suggestion(text, words));
+            self.fault(format_args!("is not known{meant}"));
         }
         choice
     }

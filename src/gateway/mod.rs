@@ -17,7 +17,7 @@ pub(crate) mod outcome;
 mod redirect;
 pub(crate) mod target;
 pub(crate) mod trace;
-mod upgrade;
+pub(crate) mod upgrade;
 
 use std::cell::RefCell;
 use std::net::IpAddr;

@@ -65,25 +65,64 @@ pub(super) fn asked(parts: &mut Parts, framing: Framing, allowed: &Upgrades) -> 
             None => Err(Reason::NotImplemented),
         };
     }
-    let Some(protocol) = one_protocol(&parts.headers, allowed) else { return Ok(None) };
-    // With a body it would be unclear in which protocol the rest of that is.
-    if parts.version != Version::HTTP_11 || !matches!(framing, Framing::Unsaid | Framing::Length(0)) {
-        return Ok(None);
-    }
+    let Ok(Some(protocol)) = over_http1(parts, framing, allowed) else { return Ok(None) };
     Ok(client(parts).map(|client| Upgrade { protocol, client, key: None }))
 }
 
+/// Why a request goes on as if it had not asked for another protocol.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Ignored {
+    /// `Connection` does not name `Upgrade`.
+    NotNamed,
+    /// More than one protocol, or none that is one.
+    NotOne,
+    /// It would carry HTTP again.
+    Http,
+    /// The route's `upgrades` do not have it.
+    NotAllowed,
+    /// It came over HTTP/1.0, or with a body: it would be unclear in which protocol the rest of that is.
+    NotPossible,
+}
+
+/// The protocol that a request over HTTP/1.1 asks to go on in, as it wrote it, if it may; `None` when it asks for none.
+///
+/// # Errors
+/// [`Ignored`] when it may not.
+pub(crate) fn over_http1(parts: &Parts, framing: Framing, allowed: &Upgrades) -> Result<Option<HeaderValue>, Ignored> {
+    let Some(protocol) = one_protocol(&parts.headers, allowed)? else { return Ok(None) };
+    if parts.version != Version::HTTP_11 || !matches!(framing, Framing::Unsaid | Framing::Length(0)) {
+        return Err(Ignored::NotPossible);
+    }
+    Ok(Some(protocol))
+}
+
 /// The one protocol of the one `Upgrade` field that `Connection` names.
-fn one_protocol(headers: &HeaderMap, allowed: &Upgrades) -> Option<HeaderValue> {
+fn one_protocol(headers: &HeaderMap, allowed: &Upgrades) -> Result<Option<HeaderValue>, Ignored> {
     let mut fields = headers.get_all(header::UPGRADE).iter();
-    let (Some(protocol), None) = (fields.next(), fields.next()) else { return None };
+    let protocol = match (fields.next(), fields.next()) {
+        (None, _) => return Ok(None),
+        (Some(protocol), None) => protocol,
+        (Some(_), Some(_)) => return Err(Ignored::NotOne),
+    };
     let names_upgrade = |value: &HeaderValue| {
         value.as_bytes().split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
     };
     if !headers.get_all(header::CONNECTION).iter().any(names_upgrade) {
-        return None;
+        return Err(Ignored::NotNamed);
     }
-    protocol.to_str().is_ok_and(|name| allowed.allow(name)).then(|| protocol.clone())
+    match protocol.to_str() {
+        Ok(name) if allowed.allow(name) => Ok(Some(protocol.clone())),
+        Ok(name) if Upgrades::is_http(name) => Err(Ignored::Http),
+        Ok(name) if Upgrades::default().allow(name) => Err(Ignored::NotAllowed),
+        _ => Err(Ignored::NotOne),
+    }
+}
+
+/// Asks the upstream for `protocol`. The client's own fields are gone by now, hop-by-hop as they are.
+pub(crate) fn write(protocol: &HeaderValue, headers: &mut HeaderMap) {
+    headers.remove(header::TE);
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, protocol.clone());
 }
 
 /// Sixteen random bytes (RFC 6455 §4.1), so that the accepted key can only come from who got it.
@@ -95,11 +134,9 @@ fn new_key() -> Result<HeaderValue, Reason> {
 }
 
 impl Upgrade {
-    /// Says it to the upstream. The client's own fields are gone by now, hop-by-hop as they are.
+    /// Says it to the upstream.
     pub(super) fn write(&self, headers: &mut HeaderMap) {
-        headers.remove(header::TE);
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, self.protocol.clone());
+        write(&self.protocol, headers);
         if let Some(key) = &self.key {
             headers.insert(SEC_WEBSOCKET_KEY, key.clone());
         }
@@ -157,7 +194,8 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        one_protocol(&headers, &Upgrades::default()).map(|value| value.to_str().unwrap().to_owned())
+        let protocol = one_protocol(&headers, &Upgrades::default()).ok().flatten();
+        protocol.map(|value| value.to_str().unwrap().to_owned())
     }
 
     #[test]

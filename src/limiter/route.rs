@@ -14,8 +14,9 @@ use crate::token::{Identity, IssuerIndex};
 /// All limits of a route, shared by all workers.
 #[derive(Debug)]
 pub struct RouteLimits {
-    /// `RateLimit-Policy`
+    /// `RateLimit-Policy`, in the order of `limits`.
     policy: HeaderValue,
+    /// Those by address first: they are counted before the others.
     limits: Box<[Limit]>,
 }
 
@@ -47,7 +48,9 @@ impl RouteLimits {
     pub fn new(limits: &[RateLimit]) -> Option<Self> {
         let mut policies = Vec::new();
         let mut all = Vec::<Limit>::new();
-        for RateLimit { by, rate, burst } in limits {
+        // Told in the order they are counted in.
+        let (addresses, others): (Vec<_>, Vec<_>) = limits.iter().partition(|limit| limit.by == LimitBy::Address);
+        for RateLimit { by, rate, burst } in addresses.into_iter().chain(others) {
             let counted = match by {
                 LimitBy::Route => Counted::Together(SharedLimit::new(*rate, *burst)),
                 _ => Counted::Each(Limiter::with_burst(*rate, *burst)),
@@ -167,7 +170,7 @@ mod tests {
     fn a_limit_is_told_with_what_is_left() {
         let header = LimitBy::Header(http::HeaderName::from_static("x-api-key"));
         let limits = limits(&[(header, 100, 60), (LimitBy::Address, 3, 60), (LimitBy::Address, 1000, 3600)]);
-        let policy = "\"x-api-key\";q=100;w=60, \"address\";q=3;w=60, \"address-2\";q=1000;w=3600";
+        let policy = "\"address\";q=3;w=60, \"address-2\";q=1000;w=3600, \"x-api-key\";q=100;w=60";
         assert_eq!(limits.policy(), policy);
         let (client, now) = ("2001:db8::1".parse().unwrap(), Instant::now());
         let mut state = String::new();

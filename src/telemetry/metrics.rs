@@ -76,7 +76,8 @@ pub struct WorkerMetrics {
     pub upstream_duration: Vec<Histogram>,
     /// By upstream: connections opened.
     pub upstream_opened: Vec<Cell>,
-    /// By upstream: requests sent again because a kept connection turned out closed.
+    /// By upstream: requests given to one connection and sent again over another. Servers passed over because they
+    /// cannot be connected to are none: nothing was sent.
     pub upstream_retried: Vec<Cell>,
     /// Client connections accepted.
     pub accepted: Cell,
@@ -345,7 +346,7 @@ impl Collector for Metrics {
         }
         let mut family = encoder.encode_descriptor(
             "portcullis_upstream_retries",
-            "Requests sent again because a kept connection turned out closed.",
+            "Requests given to one connection and sent again over another: it was closed, or the server did not process them.",
             None,
             counter,
         )?;

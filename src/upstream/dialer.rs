@@ -114,7 +114,8 @@ impl Dialer {
         let stream = match &target.tls {
             None => Stream::Tcp(stream),
             Some((tls, name)) => {
-                let stream = TlsConnector::from(tls.clone()).connect(name.clone(), stream).await?;
+                let connected = TlsConnector::from(tls.clone()).connect(name.clone(), stream).await;
+                let stream = connected.map_err(tls::told)?;
                 if self.protocol == Protocol::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
                     return Err(io::Error::other("the server does not choose HTTP/2 (ALPN h2)"));
                 }

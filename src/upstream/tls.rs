@@ -1,5 +1,6 @@
 //! TLS to the servers of an upstream: who they must be, and who we are.
 
+use std::io;
 use std::sync::Arc;
 
 use ::aws_lc_rs::digest::{SHA256, digest};
@@ -101,8 +102,25 @@ struct ByPin {
 
 /// What the log says of a server with another key.
 #[derive(Debug, thiserror::Error)]
-#[error("the server's key {0} is not one of tls.pins")]
+#[error("its key {0} is not among pins")]
 struct NotPinned(Pin);
+
+/// The error of a handshake as the log should have it.
+///
+/// rustls shows the error of a verifier that is not its own by its fields, which nobody could compare with the pins of
+/// the configuration, or paste into it.
+pub(super) fn told(error: io::Error) -> io::Error {
+    let pin = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(Error::InvalidCertificate(CertificateError::Other(OtherError(other)))) => {
+            other.downcast_ref().map(|NotPinned(pin)| *pin)
+        }
+        _ => None,
+    };
+    match pin {
+        Some(pin) => io::Error::new(error.kind(), NotPinned(pin)),
+        None => error,
+    }
+}
 
 impl ServerCertVerifier for ByPin {
     fn verify_server_cert(
@@ -150,5 +168,38 @@ impl ServerCertVerifier for ByPin {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::PublicKeyData as _;
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_not_pinned_is_told_as_the_configuration_would_have_it() {
+        let issued = rcgen::generate_simple_self_signed([String::from("localhost")]).unwrap();
+        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+        let verifier = ByPin { pins: vec![Pin([7; 32])], by_chain: None, algorithms };
+        let name = ServerName::try_from("localhost").unwrap();
+        let now = TlsTime::since_unix_epoch(std::time::Duration::from_secs(1_700_000_000));
+        let error = verifier.verify_server_cert(issued.cert.der(), &[], &name, &[], now).unwrap_err();
+        let hash = digest(&SHA256, &issued.signing_key.subject_public_key_info());
+        let pin = Pin(hash.as_ref().try_into().unwrap());
+        let told = told(io::Error::new(io::ErrorKind::InvalidData, error));
+        assert_eq!(told.to_string(), format!("its key {pin} is not among pins"));
+        assert_eq!(told.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn other_errors_are_told_as_they_are() {
+        for error in [
+            io::Error::new(io::ErrorKind::InvalidData, Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+            io::Error::from_raw_os_error(111),
+        ] {
+            let text = error.to_string();
+            assert_eq!(told(error).to_string(), text);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The commands of an operator: exit codes, what goes to which output, and the JSON for programs.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -237,6 +238,24 @@ fn a_token_is_looked_into_and_judged() {
     assert!(!told.failed(1).contains(&refresh));
 }
 
+#[test]
+fn a_closed_standard_output_ends_a_command_without_a_word() {
+    let place = Workplace::new();
+    let config = "[server]\nlisten = [\"127.0.0.1:0\"]\n[upstream.app]\nservers = [\"http://127.0.0.1:1\"]\n\
+                  [[route]]\npath = \"/\"\nupstream = \"app\"\nauth = \"public\"\n";
+    std::fs::write(place.path("portcullis.toml"), config).unwrap();
+    for words in [&["check"] as &[&str], &["check", "--json"], &["explain", "GET", "https://a.example/"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = portcullis();
+        let ended = command.current_dir(place.root()).args(words).stdout(writer).stderr(Stdio::piped());
+        let ended = ended.spawn().unwrap().wait_with_output().unwrap();
+        // As a shell says it of a program that SIGPIPE ended.
+        assert_eq!(ended.status.code(), Some(141), "{words:?}");
+        assert!(!String::from_utf8_lossy(&ended.stderr).contains("error"), "{words:?}: {ended:?}");
+    }
+}
+
 /// What is asked, as words for `explain` and as the request that the gateway gets.
 struct Asked<'a> {
     method: &'a str,
@@ -282,6 +301,11 @@ fn explain_says_what_the_running_gateway_does() {
         ask("GET", "/public/a%2Fb", &[host], None),
         ask("GET", "/public/%zz", &[host], None),
         ask("GET", "/auth/unknown", &[host], good),
+        ask("GET", "/auth/refresh", &[host], None),
+        ask("POST", "/.well-known/jwks.json", &[host], None),
+        ask("GET", "/public", &[host, "Connection: Upgrade", "Upgrade: websocket"], None),
+        ask("GET", "/public", &[host, "Connection: Upgrade", "Upgrade: h2c"], None),
+        ask("GET", "/public", &[host, "Upgrade: websocket"], None),
         ask("GET", "/public", &["Host: a b"], None),
         ask("GET", "/public", &[host, "Host: other.example"], None),
         ask("GET", "/public", &[host, "Content-Length: 1", "Content-Length: 2"], None),
@@ -309,6 +333,7 @@ fn explain_says_what_the_running_gateway_does() {
             if told["reason"] != "bad_framing" {
                 assert_eq!(told["reason"], answer.json()["reason"], "{case}");
             }
+            assert_eq!(told["allow"].as_str(), answer.header("allow"), "{case}");
             verdicts.insert(told["reason"].as_str().unwrap().to_owned());
         }
     }

@@ -87,7 +87,7 @@ fn a_limit_is_told_on_every_answer() {
     );
     let pair = gateway.sign_in("ann");
     let mut client = gateway.connect();
-    let policy = Some("\"user\";q=2;w=60, \"address\";q=100;w=3600");
+    let policy = Some("\"address\";q=100;w=3600, \"user\";q=2;w=60");
     let first = client.ask(get("/", Some(&pair.access_token)));
     assert_eq!((first.status, first.header("ratelimit-policy")), (200, policy));
     assert_eq!(first.header("ratelimit"), Some("\"address\";r=9;t=36, \"user\";r=1;t=30"));

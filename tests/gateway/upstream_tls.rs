@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use rustls::{HandshakeKind, ServerConfig};
 
-use crate::support::{Answer, Authority, Gateway, Issued, Reply, Toml, Workplace, tls_backend, tls_backend_answering};
+use crate::support::{
+    Answer, Authority, Gateway, Issued, Process, Reply, Toml, Workplace, tls_backend, tls_backend_answering,
+};
 
 const GET: &str = "GET /public HTTP/1.1\r\nHost: shop.example\r\n\r\n";
 
@@ -117,6 +119,20 @@ fn a_pinned_key_stands_for_itself_and_another_is_refused() {
     assert_unreachable(&ask(along, &authority, "localhost", &pins(&odd)), "the pinned certificate sent along");
     let stolen = odd.server_with(Vec::new(), &other.key, None);
     assert_unreachable(&ask(stolen, &authority, "localhost", &pins(&odd)), "the pinned certificate without its key");
+}
+
+#[test]
+fn a_key_that_is_not_pinned_is_logged_as_the_configuration_would_have_it() {
+    let authority = Authority::new();
+    let (found, pinned) = (authority.issue("localhost"), authority.issue("localhost"));
+    let (backend, _) = tls_backend(found.server());
+    let toml = Toml { upstream: format!("[upstream.app.tls]\npins = [\"{}\"]\n", pinned.pin()), ..Toml::default() };
+    let text = toml.text_before(&[format!("https://localhost:{}", backend.address.port())]);
+    let process = Process::start_with(&Arc::new(Workplace::new()), &text);
+    assert_eq!(process.connect().ask(GET).status, 502);
+    let log = process.log();
+    assert!(log.contains(&format!("its key {} is not among pins", found.pin())), "{log}");
+    assert!(!log.contains("NotPinned"), "{log}");
 }
 
 #[test]

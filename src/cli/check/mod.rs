@@ -283,13 +283,12 @@ fn observing(config: &Config) -> Option<String> {
     let names = observing.iter().map(|route| format!("{:?}", route.name)).collect::<Vec<_>>().join(", ");
     let which = match (observing.len(), enforcing.len()) {
         (0, _) => return None,
-        (_, 0) => String::from("every route that asks for an identity"),
-        (1, _) => format!("the route {names}"),
-        _ => format!("the routes {names}"),
+        (_, 0) => String::from("no route refuses anybody"),
+        (1, _) => format!("the route {names} refuses nobody"),
+        _ => format!("the routes {names} refuse nobody"),
     };
     Some(format!(
-        "mode \"observe\": {which} only observes: NOBODY IS REFUSED THERE for want of an identity, it is logged and counted \
-         (would_refuse)"
+        "mode \"observe\": {which} for want of an identity; what would be refused is logged and counted (would_refuse)"
     ))
 }
 

@@ -79,6 +79,29 @@ fn what_may_not_be_meant_is_a_warning() {
 }
 
 #[test]
+fn routes_that_refuse_nobody_are_a_warning() {
+    let warning = |modes: &[&str]| {
+        let mut text = String::from(
+            "[server]\nlisten = [\"127.0.0.1:0\"]\n[session]\nissuer = \"i\"\naudience = \"a\"\n\
+             [upstream.a]\nservers = [\"http://127.0.0.1:1\"]\n",
+        );
+        for (index, mode) in modes.iter().enumerate() {
+            text += &format!("[[route]]\npath = \"/{index}\"\nupstream = \"a\"\nmode = \"{mode}\"\n");
+        }
+        observing(&Config::parse(&text, "p.toml", Path::new("")).unwrap())
+    };
+    let said = |who: &str| {
+        Some(format!(
+            "mode \"observe\": {who} for want of an identity; what would be refused is logged and counted (would_refuse)"
+        ))
+    };
+    assert_eq!(warning(&["enforce"]), None);
+    assert_eq!(warning(&["observe", "enforce"]), said("the route \"/0\" refuses nobody"));
+    assert_eq!(warning(&["observe", "enforce", "observe"]), said("the routes \"/0\", \"/2\" refuse nobody"));
+    assert_eq!(warning(&["observe", "observe"]), said("no route refuses anybody"));
+}
+
+#[test]
 fn a_certificate_that_ends_soon_is_a_warning() {
     let text = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\n[[server.tls.certificate]]\nchain = \"a.pem\"\nkey = \"a.key\"\n\

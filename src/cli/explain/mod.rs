@@ -37,18 +37,18 @@ pub(super) struct Args {
     fetch: bool,
     /// GET, POST, …
     method: Method,
-    /// https://HOST/PATH, or /PATH with a Host header
+    /// https://HOST/PATH, or http:// when it comes without TLS, or /PATH with a Host header
     url: String,
 }
 
 pub(super) fn run(args: &Args, format: Format) -> Result<Outcome, Failure> {
     let token = args.token.as_deref().map(token::argument).transpose()?;
-    let parts = request::parts(args.method.clone(), &args.url, &args.headers, token.as_ref().map(|token| &***token))
+    let asked = request::asked(args.method.clone(), &args.url, &args.headers, token.as_ref().map(|token| &***token))
         .map_err(Failure::Usage)?;
     let config = Config::load(&args.config.file)?;
     let (verifier, notes) = keys_offline::load(&config, args.fetch)?;
     let now = UnixTime::now();
-    let explained = verdict::explain(&config, &verifier, parts, args.from, now, notes);
+    let explained = verdict::explain(&config, &verifier, asked, args.from, now, notes);
     match format {
         Format::Json => print_json(&explained)?,
         Format::Human => print(&explained.human(&format!("{} {}", args.method, args.url), now))?,

@@ -5,11 +5,19 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri};
 
+/// A request and how it comes.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) parts: Parts,
+    /// Whether over TLS, as the scheme of the URL says; `None` when it has none.
+    pub(super) tls: Option<bool>,
+}
+
 /// A request's header from the command line's words.
 ///
 /// # Errors
 /// What is wrong with them, for people.
-pub(super) fn parts(method: Method, url: &str, headers: &[String], token: Option<&str>) -> Result<Parts, String> {
+pub(super) fn asked(method: Method, url: &str, headers: &[String], token: Option<&str>) -> Result<Asked, String> {
     let expected = "expected one such as https://shop.example.com/orders";
     let url: Uri = url.parse().map_err(|error| format!("{url:?} is not a URL ({error}), {expected}"))?;
     let mut parts = Request::new(()).into_parts().0;
@@ -32,9 +40,14 @@ pub(super) fn parts(method: Method, url: &str, headers: &[String], token: Option
         }
         None => return Err(format!("{url} has no host: {expected}, or add --header 'Host: shop.example.com'")),
     }
+    let tls = match url.scheme_str() {
+        Some("https") => Some(true),
+        Some("http") => Some(false),
+        _ => None,
+    };
     // In origin form, as clients send it (RFC 9112 §3.2.1).
     parts.uri = url.into_parts().path_and_query.unwrap_or(PathAndQuery::from_static("/")).into();
-    Ok(parts)
+    Ok(Asked { parts, tls })
 }
 
 fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
@@ -51,7 +64,7 @@ mod tests {
 
     fn host_and_target(url: &str, headers: &[&str]) -> Result<(String, String), String> {
         let headers: Vec<String> = headers.iter().map(|text| (*text).to_owned()).collect();
-        let parts = parts(Method::GET, url, &headers, None)?;
+        let parts = asked(Method::GET, url, &headers, None)?.parts;
         Ok((parts.headers[header::HOST].to_str().unwrap().to_owned(), parts.uri.to_string()))
     }
 
@@ -67,11 +80,19 @@ mod tests {
     }
 
     #[test]
+    fn the_scheme_says_whether_it_comes_over_tls() {
+        let headers = [String::from("Host: a.example")];
+        for (url, tls) in [("https://a.example/", Some(true)), ("HTTP://a.example/", Some(false)), ("/x", None)] {
+            assert_eq!(asked(Method::GET, url, &headers, None).unwrap().tls, tls, "{url}");
+        }
+    }
+
+    #[test]
     fn a_field_has_a_name_and_a_value() {
         for bad in ["X-Tenant", ": blue", "X Tenant: blue", "X-Tenant: bl\nue"] {
             assert!(host_and_target("/x", &["Host: a", bad]).unwrap_err().contains("is not a header field"), "{bad}");
         }
-        let twice = parts(Method::GET, "/x", &["Host: a".into(), "Authorization: Bearer a".into()], Some("b")).unwrap();
-        assert_eq!(twice.headers.get_all(header::AUTHORIZATION).iter().count(), 2);
+        let twice = asked(Method::GET, "/x", &["Host: a".into(), "Authorization: Bearer a".into()], Some("b")).unwrap();
+        assert_eq!(twice.parts.headers.get_all(header::AUTHORIZATION).iter().count(), 2);
     }
 }

@@ -1,6 +1,7 @@
 //! The judgement on a request, step by step as `gateway` takes it, and how it is shown.
 
 mod shown;
+mod upgrade;
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -13,6 +14,8 @@ use http::{Method, Response};
 use serde::Serialize;
 
 use self::shown::{AnswerShown, Caller, RouteShown, UpstreamShown, fields};
+use self::upgrade::Upgrade;
+use super::request::Asked;
 use crate::auth_api::Endpoint;
 use crate::clock::UnixTime;
 use crate::config::Config;
@@ -37,6 +40,9 @@ pub(super) struct Explained {
     status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    /// The `Allow` of a 405.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow: Option<String>,
     /// Why it would be refused on a route that did not only observe.
     #[serde(skip_serializing_if = "Option::is_none")]
     would_refuse: Option<&'static str>,
@@ -46,6 +52,9 @@ pub(super) struct Explained {
     route: Option<RouteShown>,
     caller: Option<Caller>,
     upstream: Option<UpstreamShown>,
+    /// The protocol it asks to go on in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upgrade: Option<Upgrade>,
     /// What the gateway answers in the upstream's place, when that is no refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<AnswerShown>,
@@ -58,17 +67,30 @@ pub(super) struct Explained {
 pub(super) fn explain(
     config: &Config,
     verifier: &Verifier,
-    parts: Parts,
+    asked: Asked,
     client: IpAddr,
     now: UnixTime,
     notes: Vec<String>,
 ) -> Explained {
     let mut explained = Explained { notes, ..Explained::default() };
-    if let Err(rejection) = explained.judge(config, verifier, parts, client, now) {
+    if asked.tls == Some(false) {
+        explained.notes.extend(redirecting(config));
+    }
+    if let Err(rejection) = explained.judge(config, verifier, asked, client, now) {
         explained.status = Some(rejection.reason.status().as_u16());
         explained.reason = Some(rejection.reason.as_str());
+        explained.allow = rejection.allow.as_ref().map(shown::text);
     }
     explained
+}
+
+/// Listeners that send clients to `https`, whatever they ask for.
+fn redirecting(config: &Config) -> impl Iterator<Item = String> {
+    config.server.listeners.iter().filter_map(|listener| {
+        let port = listener.redirect_to_https?;
+        let address = listener.address;
+        Some(format!("over the listener {address} it would be redirected to https at port {port}, whatever the route"))
+    })
 }
 
 impl Explained {
@@ -77,10 +99,11 @@ impl Explained {
         &mut self,
         config: &Config,
         verifier: &Verifier,
-        mut parts: Parts,
+        asked: Asked,
         client: IpAddr,
         now: UnixTime,
     ) -> Result<(), Rejection> {
+        let Asked { mut parts, tls } = asked;
         let path = target::path(&parts)?;
         let query = parts.uri.query().map_or(0, |query| query.len() + 1);
         if path.len() + query > config.limits.uri_bytes.get() {
@@ -88,7 +111,7 @@ impl Explained {
         }
         let host = target::host(&parts)?;
         let preflight = Preflight::of(&parts);
-        target::framing(&parts.headers, parts.version)?;
+        let framing = target::framing(&parts.headers, parts.version)?;
         if let Some(endpoint) = config.session.as_ref().and_then(|_| Endpoint::at(&config.auth.prefix, path)) {
             if endpoint == Endpoint::Unknown {
                 return Err(Reason::NoRoute.into());
@@ -96,6 +119,7 @@ impl Explained {
             if let (Some(cors), Some(_)) = (&config.auth.cors, &preflight) {
                 return self.preflight(&CorsPolicy::new(cors), &parts);
             }
+            endpoint.judge(&parts.method)?;
             self.endpoint = Some(path.to_owned());
             return Ok(());
         }
@@ -147,7 +171,8 @@ impl Explained {
         let policy =
             HeaderPolicy::new(auth.user_header.clone(), auth.session_header.clone(), auth.strip_headers.clone());
         let is_proxy = config.server.trusted_proxies.iter().any(|net| net.contains(&client));
-        let peer = Peer::new(client, is_proxy, config.server.listeners.iter().any(|listener| listener.tls));
+        let tls = tls.unwrap_or_else(|| config.server.listeners.iter().any(|listener| listener.tls));
+        let peer = Peer::new(client, is_proxy, tls);
         let forwarding = Forwarding {
             peer: &peer,
             forward_token: route.forward_token,
@@ -157,10 +182,15 @@ impl Explained {
             rules: &route.request_headers,
             identity: identity.as_deref().map(|known| &known.identity),
         };
+        let upstream = route.action.upstream().and_then(|index| config.upstreams.get(index));
+        self.upgrade = upstream.and_then(|upstream| Upgrade::of(&parts, framing, &route.upgrades, upstream));
         // The gateway's names are random; these stand for them.
         let names = trace::Names::new([0; 16]);
         let request_id = names.request_id(&parts.headers);
         headers::to_upstream(&mut parts.headers, &policy, &host, &forwarding);
+        if let Some(upgrade) = &self.upgrade {
+            upgrade.write(&mut parts.headers);
+        }
         names.ensure_traceparent(&mut parts.headers);
         parts.headers.insert(headers::X_REQUEST_ID, request_id);
         parts.headers.insert(header::HOST, host);
@@ -168,12 +198,11 @@ impl Explained {
             self.notes.push(String::from("Content-Length or Transfer-Encoding would follow from the body"));
         }
         self.headers = fields(&parts.headers);
-        self.upstream =
-            route.action.upstream().and_then(|index| config.upstreams.get(index)).map(|upstream| UpstreamShown {
-                name: upstream.name.to_string(),
-                servers: upstream.servers.iter().map(|server| server.address.to_string()).collect(),
-                target: parts.uri.path_and_query().map_or_else(|| String::from("/"), ToString::to_string),
-            });
+        self.upstream = upstream.map(|upstream| UpstreamShown {
+            name: upstream.name.to_string(),
+            servers: upstream.servers.iter().map(|server| server.address.to_string()).collect(),
+            target: parts.uri.path_and_query().map_or_else(|| String::from("/"), ToString::to_string),
+        });
         self.forwarded = true;
         Ok(())
     }

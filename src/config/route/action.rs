@@ -75,7 +75,16 @@ const MOST_BODY_BYTES: u64 = 1 << 20;
 const DEFAULT_CONTENT_TYPE: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// The keys that say something of a request on its way to an upstream.
-const OF_FORWARDING: [&str; 5] = ["strip_prefix", "rewrite", "forward_token", "response_timeout", "request_headers"];
+const OF_FORWARDING: [&str; 8] = [
+    "strip_prefix",
+    "rewrite",
+    "forward_token",
+    "response_timeout",
+    "early_hints",
+    "on_token_expiry",
+    "upgrades",
+    "request_headers",
+];
 
 /// Reads the action of the route at `path`. `upstreams` are the names it may use.
 pub(super) fn action(table: &Table<'_>, path: &str, upstreams: &[Upstream]) -> Action {

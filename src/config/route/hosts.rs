@@ -45,10 +45,17 @@ fn pattern(text: &str) -> Result<HostPattern, String> {
             "has a wildcard that does not stand for whole names in front, expected one such as \"*.example.com\"",
         ));
     }
-    let host = names::host(domain)?;
     if !wildcard {
-        return Ok(HostPattern::Exact(host));
+        return names::host(domain).map(HostPattern::Exact);
     }
+    // What is told to stand in its place is a wildcard, too.
+    if let Some((name, port)) = domain.rsplit_once(':')
+        && !name.contains([':', '/'])
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        return Err(format!("has a port, which does not matter for routes, expected \"*.{name}\""));
+    }
+    let host = names::host(domain)?;
     if host.starts_with('[') || host.parse::<Ipv4Addr>().is_ok() {
         return Err(String::from("has a wildcard in front of an address, which has nothing below it"));
     }
@@ -69,5 +76,7 @@ mod tests {
         {
             assert!(pattern(text).is_err(), "{text}");
         }
+        assert!(pattern("*.a.example:80").unwrap_err().ends_with("expected \"*.a.example\""));
+        assert!(pattern("a.example:80").unwrap_err().ends_with("expected \"a.example\""));
     }
 }

@@ -49,7 +49,8 @@ impl fmt::Display for LimitBy {
 }
 
 pub(super) fn rate_limits(route: &Table<'_>) -> Vec<RateLimit> {
-    route.inner_all("rate_limit", &shape::RATE_LIMIT).iter().filter_map(rate_limit).collect()
+    let example = "[{ by = \"user\", rate = \"100/1m\" }]";
+    route.inner_all("rate_limit", &shape::RATE_LIMIT, example).iter().filter_map(rate_limit).collect()
 }
 
 fn rate_limit(table: &Table<'_>) -> Option<RateLimit> {

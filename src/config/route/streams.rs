@@ -40,6 +40,11 @@ impl Upgrades {
         is_protocol(&protocol) && !is_http(&protocol) && self.only.as_ref().is_none_or(|only| only.contains(&protocol))
     }
 
+    /// Whether `protocol` would carry HTTP again, which is never allowed.
+    pub fn is_http(protocol: &str) -> bool {
+        is_http(&protocol.trim().to_ascii_lowercase())
+    }
+
     /// Those that are named; `None` is any.
     pub fn named(&self) -> Option<&[String]> {
         self.only.as_deref()

@@ -86,6 +86,12 @@ impl Explained {
             text += &format!("observed  would be refused, reason {reason}: mode \"observe\" lets it go on as nobody\n");
         }
         text += &self.verdict();
+        if let Some(allow) = &self.allow {
+            text += &format!("          Allow: {allow}\n");
+        }
+        if let Some(upgrade) = &self.upgrade {
+            text += &upgrade.human();
+        }
         if let Some(answer) = self.answer.as_ref().filter(|answer| !answer.headers.is_empty()) {
             text += "\nheaders of the answer:\n";
             text += &lines(&answer.headers);
@@ -206,6 +212,6 @@ fn lines(fields: &[(String, String)]) -> String {
     fields.iter().map(|(name, value)| format!("  {name}: {value}\n")).collect()
 }
 
-fn text(value: &HeaderValue) -> String {
+pub(super) fn text(value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }

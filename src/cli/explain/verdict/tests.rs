@@ -45,6 +45,21 @@ auth = "public"
 path = "/down"
 auth = "public"
 respond = { status = 503, body = "later" }
+[[route]]
+path = "/irc"
+upstream = "shop"
+auth = "public"
+upgrades = ["irc"]
+[[route]]
+path = "/grpc"
+upstream = "grpc"
+auth = "public"
+[upstream.grpc]
+servers = ["http://10.0.0.6:8080"]
+protocol = "http2"
+[[server.listener]]
+address = "127.0.0.1:8081"
+redirect_to_https = 8443
 "#;
 
 /// What becomes of a request of `client`; with a good token of user ann when `signed_in`.
@@ -67,8 +82,8 @@ fn explained(method: &str, url: &str, headers: &[&str], signed_in: bool, client:
     let token = mint::mint(&keys, &claims);
     let headers: Vec<String> = headers.iter().map(|text| (*text).to_owned()).collect();
     let token = signed_in.then_some(token.as_str());
-    let parts = request::parts(method.parse().unwrap(), url, &headers, token).unwrap();
-    explain(&config, &verifier, parts, client.parse().unwrap(), NOW, Vec::new())
+    let asked = request::asked(method.parse().unwrap(), url, &headers, token).unwrap();
+    explain(&config, &verifier, asked, client.parse().unwrap(), NOW, Vec::new())
 }
 
 fn header<'e>(explained: &'e Explained, name: &str) -> Vec<&'e str> {
@@ -167,4 +182,67 @@ fn what_the_gateway_answers_in_the_upstreams_place_is_told() {
     let asked = ["Access-Control-Request-Method: PUT", "Origin: https://evil.example"];
     let preflight = explained("OPTIONS", "https://api.example/v1/x", &asked, false, "::1");
     assert_eq!((preflight.status, preflight.reason), (Some(403), Some("origin_not_allowed")));
+}
+
+#[test]
+fn the_method_of_an_own_endpoint_is_judged() {
+    for (method, url, allow) in [
+        ("GET", "https://a/auth/refresh", Some("POST")),
+        ("DELETE", "https://a/auth/logout", Some("POST")),
+        ("POST", "https://a/.well-known/jwks.json", Some("GET, HEAD")),
+        ("HEAD", "https://a/.well-known/oauth-authorization-server", None),
+        ("POST", "https://a/auth/logout", None),
+    ] {
+        let explained = explained(method, url, &[], false, "::1");
+        assert_eq!(explained.allow.as_deref(), allow, "{method} {url}");
+        let refused = allow.map(|_| (405, "method_not_allowed"));
+        assert_eq!(explained.status.zip(explained.reason), refused, "{method} {url}");
+        if let Some(allow) = allow {
+            let text = explained.human("", NOW);
+            assert!(text.contains(&format!("reason method_not_allowed\n          Allow: {allow}")), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_websocket_handshake_is_passed_on_with_its_two_fields_or_told_why_not() {
+    let handshake = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
+    let passed = explained("GET", "https://a/public", &handshake, false, "::1");
+    assert_eq!(header(&passed, "connection"), ["upgrade"]);
+    assert_eq!(header(&passed, "upgrade"), ["websocket"]);
+    let text = passed.human("", NOW);
+    assert!(text.contains("upgrade   to websocket is passed on"), "{text}");
+    let json = serde_json::to_value(&passed).unwrap();
+    assert_eq!(json["upgrade"], json!({ "protocol": "websocket", "passed_on": true }));
+
+    let named = "Connection: upgrade";
+    for (url, headers, why) in [
+        ("https://a/irc", &[named, "Upgrade: websocket"][..], "upgrades of the route do not have it"),
+        ("https://a/grpc", &[named, "Upgrade: websocket"], "HTTP/2, which upstream grpc speaks, has no Upgrade"),
+        ("https://a/public", &[named, "Upgrade: h2c"], "it would carry HTTP again"),
+        ("https://a/irc", &[named, "Upgrade: h2c"], "it would carry HTTP again"),
+        ("https://a/public", &[named, "Upgrade: websocket, irc"], "it is not one protocol"),
+        ("https://a/public", &[named, "Upgrade: websocket", "Upgrade: irc"], "it is not one protocol"),
+        ("https://a/public", &["Upgrade: websocket"], "Connection does not name Upgrade"),
+        ("https://a/public", &[named, "Upgrade: websocket", "Content-Length: 3"], "the request has a body"),
+    ] {
+        let explained = explained("GET", url, headers, false, "::1");
+        assert!(explained.forwarded, "{url} {headers:?}");
+        assert!(header(&explained, "upgrade").is_empty() && header(&explained, "connection").is_empty());
+        let text = explained.human("", NOW);
+        assert!(text.contains(&format!("is not passed on: {why}")), "{why}:\n{text}");
+    }
+    let plain = explained("GET", "https://a/public", &[], false, "::1");
+    assert!(plain.upgrade.is_none() && !plain.human("", NOW).contains("upgrade"));
+}
+
+#[test]
+fn the_scheme_of_the_url_is_what_the_upstream_is_told() {
+    let (secure, plain) = ("https://a/public", "http://a/public");
+    for (url, scheme) in [(secure, "https"), (plain, "http")] {
+        let explained = explained("GET", url, &[], false, "::1");
+        assert_eq!(header(&explained, "x-forwarded-proto"), [scheme]);
+        let redirects = "note: over the listener 127.0.0.1:8081 it would be redirected to https at port 8443";
+        assert_eq!(explained.human("", NOW).contains(redirects), url == plain, "{url}");
+    }
 }
