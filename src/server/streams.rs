@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -38,20 +37,20 @@ where
             return;
         };
         let stopping = self.stopping.clone();
+        // Pinned within the task, a future has room there twice: where it was captured, and where it is polled.
+        let mut future = Box::pin(future);
         drop(tokio::task::spawn_local(async move {
             let Opened { exchange, .. } = &opened;
-            {
-                let mut future = pin!(future);
-                // Dropped before its end, the stream is reset.
-                let done = poll_fn(|cx| match future.as_mut().poll(cx) {
-                    Poll::Ready(_) => Poll::Ready(()),
-                    Poll::Pending => exchange.stream.poll_cut(cx).map(|_| ()),
-                });
-                done.await;
-            }
+            let done = poll_fn(|cx| match future.as_mut().poll(cx) {
+                Poll::Ready(_) => Poll::Ready(()),
+                Poll::Pending => exchange.stream.poll_cut(cx).map(|_| ()),
+            });
+            done.await;
+            // Before its end, this resets the stream.
+            drop(future);
             let tunnel = exchange.tunnel.borrow_mut().take();
             if let Some(tunnel) = tunnel {
-                tunnel.run(stopping).await;
+                Box::pin(tunnel.run(stopping)).await;
             }
         }));
     }
