@@ -65,6 +65,10 @@ pub(super) fn asked(parts: &mut Parts, framing: Framing, allowed: &Upgrades) -> 
             None => Err(Reason::NotImplemented),
         };
     }
+    // hyper leaves none where nothing was asked for: most requests end here, without a look at their header.
+    if parts.extensions.get::<OnUpgrade>().is_none() {
+        return Ok(None);
+    }
     let Some(protocol) = one_protocol(&parts.headers, allowed) else { return Ok(None) };
     // With a body it would be unclear in which protocol the rest of that is.
     if parts.version != Version::HTTP_11 || !matches!(framing, Framing::Unsaid | Framing::Length(0)) {
