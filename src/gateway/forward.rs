@@ -11,16 +11,17 @@ use hyper::body::Incoming;
 
 use super::judge::Admitted;
 use super::target::Framing;
-use super::upgrade::{Switched, Upgrade};
-use super::{Lasting, Outcome, Worker, chain, outcome};
+use super::upgrade::{self, Switched, Upgrade};
+use super::{Exchange, Lasting, Outcome, Worker, affinity, chain, grpc, outcome};
 use crate::body::{RequestBody, RequestProgress};
+use crate::clock::UnixTime;
 use crate::headers::{self, Forwarding, Peer};
 use crate::live::LiveStream;
 use crate::reject::{Reason, Rejection};
 use crate::route::{Forward, Route};
 use crate::telemetry::access::AccessEntry;
 use crate::tunnel::Ends;
-use crate::upstream::{Answer, UpstreamError};
+use crate::upstream::{Answer, Upstream, UpstreamError};
 
 /// What is kept of a request while the upstream has it.
 pub(super) struct Sent<'a> {
@@ -35,16 +36,63 @@ pub(super) struct Sent<'a> {
     pub(super) start: Instant,
 }
 
+/// A request as it is sent, and to whom.
+pub(super) struct Ready<'a> {
+    pub(super) request: Request<RequestBody>,
+    pub(super) upstream: &'a Upstream,
+    /// What its server is chosen by, if it is.
+    pub(super) key: Option<u64>,
+    pub(super) response_timeout: Duration,
+    /// Interim responses are passed on.
+    pub(super) hints: bool,
+    pub(super) sent: Sent<'a>,
+}
+
 impl Worker {
-    /// The header as the upstream gets it, but for `Host` and framing.
-    pub(super) fn rewrite(
-        &self,
-        parts: &mut Parts,
+    /// A request that may go on, as the upstream gets it.
+    ///
+    /// Nothing is awaited here: what is only needed on the way takes no room in what waits for the answer.
+    #[expect(clippy::too_many_arguments, reason = "all that is known of a request comes together here")]
+    pub(super) fn make_ready<'a>(
+        &'a self,
         peer: &Peer,
-        host: &HeaderValue,
-        route: &Route,
-        entry: &AccessEntry,
-    ) {
+        mut parts: Parts,
+        body: Incoming,
+        admitted: Admitted<'a>,
+        forward: &'a Forward,
+        exchange: &Exchange,
+        entry: &mut AccessEntry,
+    ) -> Result<Ready<'a>, Rejection> {
+        let route = admitted.route;
+        let live = self.enter(exchange, route, admitted.now, entry);
+        let upgrade = upgrade::asked(&mut parts, admitted.framing, &route.upgrades)?;
+        let is_grpc = grpc::is_call(&parts);
+        let response_timeout = match grpc::timeout(&parts).filter(|_| is_grpc) {
+            Some(asked) => asked.min(self.gateway.config.limits.stream_idle_timeout),
+            None => route.response_timeout,
+        };
+        self.rewrite(&mut parts, peer, &admitted.host, route, entry);
+        if let Some(upgrade) = &upgrade {
+            upgrade.write(&mut parts.headers);
+        }
+        let is_safe = parts.method.is_safe();
+        // HTTP/1.0 has no interim responses (RFC 9110 §15.2), and hyper has no way to send them over HTTP/2.
+        let hints = route.early_hints && parts.version == Version::HTTP_11;
+        let (request, progress) = self.to_request(parts, body, admitted, is_grpc, live.as_ref())?;
+        let upstream = self.upstreams.get(forward.upstream).ok_or(Reason::UpstreamUnreachable)?;
+        let key = upstream.hash_by().and_then(|by| affinity::key(by, request.headers(), entry));
+        let sent = Sent { route, forward, progress, live, upgrade, is_safe, is_grpc, start: Instant::now() };
+        Ok(Ready { request, upstream, key, response_timeout, hints, sent })
+    }
+
+    /// Enters the request among those that end with their session.
+    fn enter(&self, exchange: &Exchange, route: &Route, now: UnixTime, entry: &AccessEntry) -> Option<LiveStream> {
+        let known = entry.identity.as_ref().filter(|_| entry.caller().is_some())?;
+        Some(self.live.enter(&exchange.stream, known, route, now))
+    }
+
+    /// The header as the upstream gets it, but for `Host` and framing.
+    fn rewrite(&self, parts: &mut Parts, peer: &Peer, host: &HeaderValue, route: &Route, entry: &AccessEntry) {
         let forwarding = Forwarding {
             peer,
             forward_token: route.forward_token,
@@ -60,7 +108,7 @@ impl Worker {
     }
 
     /// The request as the upstream gets it: origin form, one `Host`, one framing.
-    pub(super) fn to_request(
+    fn to_request(
         &self,
         parts: Parts,
         body: Incoming,

@@ -23,28 +23,28 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HeaderValue;
 use http::request::Parts;
-use http::{Request, Response, Version};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
-use self::forward::Sent;
+use self::forward::Ready;
 use self::judge::Judged;
 use self::manner::{Manner, own, tell};
 use self::outcome::Way;
 use crate::auth_api::{AuthApi, Endpoint};
-use crate::body::ResponseBody;
+use crate::body::{RequestBody, RequestProgress, ResponseBody};
 use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::headers::{self, HeaderPolicy, Peer};
 use crate::live::{Asked, LiveStream, LiveStreams, Stream};
 use crate::reject::{Reason, Rejection};
 use crate::revocation::Revocations;
-use crate::route::{Route, RouteTable};
+use crate::route::RouteTable;
 use crate::session::Sessions;
 use crate::session::store::StoreError;
 use crate::telemetry::access::{AccessEntry, WorkerLog};
@@ -52,7 +52,7 @@ use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::token::cache::TokenCache;
 use crate::token::verify::Verifier;
 use crate::tunnel::{Ends, Tunnel};
-use crate::upstream::{Answer, Dialer, SharedUpstream, Upstream};
+use crate::upstream::{Answer, Dialer, SharedUpstream, Upstream, UpstreamError};
 
 /// When the store is asked again about a session that it could not tell of.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -276,38 +276,15 @@ impl Worker {
                 return Ok(Outcome::Own(response));
             }
         };
-        let live = self.enter(exchange, route, admitted.now, entry);
-        let upgrade = upgrade::asked(&mut parts, admitted.framing, &route.upgrades)?;
-        let is_grpc = grpc::is_call(&parts);
-        let response_timeout = match grpc::timeout(&parts).filter(|_| is_grpc) {
-            Some(asked) => asked.min(self.gateway.config.limits.stream_idle_timeout),
-            None => route.response_timeout,
-        };
-        self.rewrite(&mut parts, peer, &admitted.host, route, entry);
-        if let Some(upgrade) = &upgrade {
-            upgrade.write(&mut parts.headers);
-        }
-        let is_safe = parts.method.is_safe();
-        // HTTP/1.0 has no interim responses (RFC 9110 §15.2), and hyper has no way to send them over HTTP/2.
-        let hints = route.early_hints && parts.version == Version::HTTP_11;
-        let (mut request, progress) = self.to_request(parts, body, admitted, is_grpc, live.as_ref())?;
-        let upstream = self.upstreams.get(forward.upstream).ok_or(Reason::UpstreamUnreachable)?;
-        let key = upstream.hash_by().and_then(|by| affinity::key(by, request.headers(), entry));
-        let sent = Sent { route, forward, progress, live, upgrade, is_safe, is_grpc, start: Instant::now() };
+        let Ready { request, upstream, key, response_timeout, hints, sent } =
+            self.make_ready(peer, parts, body, admitted, forward, exchange, entry)?;
+        let progress = sent.progress.as_deref();
         let answer = if hints {
-            peer.interim.pass(&mut request, headers::to_client);
-            let send = upstream.send(request, sent.progress.as_deref(), response_timeout, key);
-            Box::pin(peer.interim.during(send)).await
+            Box::pin(send_with_hints(peer, upstream, request, progress, response_timeout, key)).await
         } else {
-            upstream.send(request, sent.progress.as_deref(), response_timeout, key).await
+            upstream.send(request, progress, response_timeout, key).await
         };
         self.conclude(answer, sent, entry)
-    }
-
-    /// Enters the request among those that end with their session.
-    fn enter(&self, exchange: &Exchange, route: &Route, now: UnixTime, entry: &AccessEntry) -> Option<LiveStream> {
-        let known = entry.identity.as_ref().filter(|_| entry.caller().is_some())?;
-        Some(self.live.enter(&exchange.stream, known, route, now))
     }
 
     async fn own_endpoint(
@@ -327,6 +304,19 @@ impl Worker {
         };
         self.gateway.auth_api.serve(endpoint, call, body).await
     }
+}
+
+/// As [`Upstream::send`]; interim responses that come before the answer are passed on.
+async fn send_with_hints(
+    peer: &Peer,
+    upstream: &Upstream,
+    mut request: Request<RequestBody>,
+    progress: Option<&RequestProgress>,
+    response_timeout: Duration,
+    key: Option<u64>,
+) -> Result<Answer, UpstreamError> {
+    peer.interim.pass(&mut request, headers::to_client);
+    peer.interim.during(upstream.send(request, progress, response_timeout, key)).await
 }
 
 /// An error with its causes on one line.

@@ -65,6 +65,10 @@ pub(super) fn asked(parts: &mut Parts, framing: Framing, allowed: &Upgrades) -> 
             None => Err(Reason::NotImplemented),
         };
     }
+    // hyper leaves none where nothing was asked for: most requests end here, without a look at their header.
+    if parts.extensions.get::<OnUpgrade>().is_none() {
+        return Ok(None);
+    }
     let Ok(Some(protocol)) = over_http1(parts, framing, allowed) else { return Ok(None) };
     Ok(client(parts).map(|client| Upgrade { protocol, client, key: None }))
 }

@@ -397,8 +397,8 @@ pub fn to_client(headers: &mut HeaderMap) {
 /// Marks an answer to a request with an identity as this user's alone, when nothing is said of who may keep it: a
 /// shared cache in front of the gateway would give it to the next one who asks (RFC 9111 §5.2.2.7).
 pub fn keep_private(headers: &mut HeaderMap) {
-    if !headers.contains_key(header::CACHE_CONTROL) && !headers.contains_key(header::EXPIRES) {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    if !headers.contains_key(header::EXPIRES) {
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private"));
     }
 }
 

@@ -12,10 +12,12 @@ use std::sync::Arc;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::accept::Permit;
 use super::activity::{Activity, WithGuard};
@@ -42,6 +44,9 @@ pub(super) struct Serving {
 }
 
 /// Serves a connection to its end. `address` is the other end of its socket.
+///
+/// What is soon over, or what few connections become, is boxed: a task is as large as the largest thing it may wait for,
+/// and this one is mostly idle.
 pub(super) async fn serve(stream: TcpStream, address: IpAddr, permit: &mut Permit, context: Serving) {
     // Responses are written whole; Nagle would hold their last piece back.
     drop(stream.set_nodelay(true));
@@ -59,30 +64,37 @@ pub(super) async fn serve(stream: TcpStream, address: IpAddr, permit: &mut Permi
     let mut peer = Peer::new(address, gateway.is_trusted_proxy(address), terms.tls.is_some());
     peer.https_port = terms.https_port;
     let peer = Rc::new(peer);
-    let metrics = context.worker.metrics();
     let Some(tls) = &terms.tls else {
         return plain(stream, peer, &context, limits).await;
     };
-    let handshake = TlsAcceptor::from(tls.clone()).accept(stream);
-    match tokio::time::timeout(limits.tls_handshake_timeout, handshake).await {
+    let Some(stream) = Box::pin(handshake(stream, tls.clone(), address, &context, limits)).await else { return };
+    // The version is what was agreed on, never guessed from the first bytes.
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        Box::pin(http2(stream, peer, &context, limits)).await;
+    } else {
+        http1(stream, peer, &context, limits).await;
+    }
+}
+
+/// The stream within TLS; `None` when none was agreed on in time.
+async fn handshake(
+    stream: Prefixed<TcpStream>,
+    tls: Arc<ServerConfig>,
+    client: IpAddr,
+    context: &Serving,
+    limits: &Limits,
+) -> Option<Box<TlsStream<Prefixed<TcpStream>>>> {
+    let metrics = context.worker.metrics();
+    match tokio::time::timeout(limits.tls_handshake_timeout, TlsAcceptor::from(tls).accept(stream)).await {
         Ok(Ok(stream)) => {
             metrics.handshakes.add(1);
-            // The version is what was agreed on, never guessed from the first bytes.
-            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                http2(stream, peer, &context, limits).await;
-            } else {
-                http1(stream, peer, &context, limits).await;
-            }
+            return Some(Box::new(stream));
         }
-        Ok(Err(error)) => {
-            metrics.handshakes_failed.add(1);
-            tracing::debug!(client = %address, error = %error, "TLS handshake failed");
-        }
-        Err(_) => {
-            metrics.handshakes_failed.add(1);
-            metrics.limit(ConnectionLimit::HandshakeTimeout);
-        }
+        Ok(Err(error)) => tracing::debug!(%client, %error, "TLS handshake failed"),
+        Err(_) => metrics.limit(ConnectionLimit::HandshakeTimeout),
     }
+    metrics.handshakes_failed.add(1);
+    None
 }
 
 /// The address of the client that a balancer relays, with a place among its connections; `None` when there is nothing
@@ -130,7 +142,7 @@ async fn plain(mut stream: Prefixed<TcpStream>, peer: Rc<Peer>, context: &Servin
         _ = stopping.wait_for(|stop| *stop) => Ok(Ok(false)),
     };
     match told {
-        Ok(Ok(true)) => http2(stream, peer, context, limits).await,
+        Ok(Ok(true)) => Box::pin(http2(stream, peer, context, limits)).await,
         Ok(Ok(false)) => http1(stream, peer, context, limits).await,
         Ok(Err(error)) => tracing::debug!(%error, "connection ended"),
         Err(_) => {
@@ -157,22 +169,25 @@ where
             Ok::<_, Infallible>(response.map(|body| WithGuard { body, active }))
         }
     });
-    let connection = hyper::server::conn::http1::Builder::new()
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder
         // Our own deadline covers the header: hyper's would make a timer for each request.
         .header_read_timeout(None)
         .max_headers(limits.header_count.get())
         .max_header_size(limits.header_bytes.get())
         .max_buf_size(limits.header_bytes.get().max(64 * 1024))
         // One buffer instead of two pieces: a response is mostly small.
-        .writev(false)
-        .serve_connection(TokioIo::new(Watched::new(stream, &activity, Some(interim))), service)
-        .with_upgrades();
-    let cut = poll_fn(|cx| exchange.stream.poll_cut(cx));
-    watch(connection, |connection| connection.graceful_shutdown(), cut, &activity, context, limits).await;
+        .writev(false);
+    {
+        let stream = TokioIo::new(Watched::new(stream, &activity, Some(interim)));
+        let connection = pin!(builder.serve_connection(stream, service).with_upgrades());
+        let cut = poll_fn(|cx| exchange.stream.poll_cut(cx));
+        watch(connection, |connection| connection.graceful_shutdown(), cut, &activity, context, limits).await;
+    }
     // The connection has been handed over to it.
     let tunnel = exchange.tunnel.borrow_mut().take();
     if let Some(tunnel) = tunnel {
-        tunnel.run(context.stopping.clone()).await;
+        Box::pin(tunnel.run(context.stopping.clone())).await;
     }
 }
 
@@ -192,7 +207,8 @@ where
         }
     });
     let header_bytes = u32::try_from(limits.header_bytes.get()).unwrap_or(u32::MAX);
-    let connection = hyper::server::conn::http2::Builder::new(executor.clone())
+    let mut builder = hyper::server::conn::http2::Builder::new(executor.clone());
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams.get())
         // WebSocket over HTTP/2 (RFC 8441).
@@ -206,15 +222,15 @@ where
         .max_send_buf_size(256 * 1024)
         // A peer that is gone without a word is found out.
         .keep_alive_interval(limits.idle_timeout / 2)
-        .keep_alive_timeout(limits.header_timeout)
-        .serve_connection(TokioIo::new(Watched::new(stream, &activity, None)), service);
+        .keep_alive_timeout(limits.header_timeout);
+    let connection = pin!(builder.serve_connection(TokioIo::new(Watched::new(stream, &activity, None)), service));
     let never = std::future::pending();
     watch(connection, |connection| connection.graceful_shutdown(), never, &activity, context, limits).await;
 }
 
 /// Drives a connection until it ends, crosses a limit, is cut, or was told to stop.
 async fn watch<C>(
-    connection: C,
+    mut connection: Pin<&mut C>,
     stop: impl Fn(Pin<&mut C>),
     cut: impl Future<Output = Reason>,
     activity: &Arc<Activity>,
@@ -223,7 +239,6 @@ async fn watch<C>(
 ) where
     C: Future<Output = hyper::Result<()>>,
 {
-    let mut connection = pin!(connection);
     let mut stopping = context.stopping.clone();
     let mut stopped = *stopping.borrow_and_update();
     if stopped {

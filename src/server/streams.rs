@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -37,25 +36,25 @@ where
             return;
         };
         let (worker, stopping) = (self.worker.clone(), self.stopping.clone());
+        // Pinned within the task, a future has room there twice: where it was captured, and where it is polled.
+        let mut future = Box::pin(future);
         drop(tokio::task::spawn_local(async move {
             let exchange = &opened.exchange;
-            {
-                let mut future = pin!(future);
-                let mut unread = Unread::new(worker.gateway().config.limits.body_idle_timeout);
-                // Dropped before its end, the stream is reset.
-                let done = poll_fn(|cx| match future.as_mut().poll(cx) {
-                    Poll::Ready(_) => Poll::Ready(()),
-                    Poll::Pending if exchange.stream.poll_cut(cx).is_ready() => Poll::Ready(()),
-                    Poll::Pending => unread.poll(cx, &opened).map(|()| {
-                        worker.metrics().limit(ConnectionLimit::WriteTimeout);
-                        tracing::debug!(limit = ?ConnectionLimit::WriteTimeout, "stream reset");
-                    }),
-                });
-                done.await;
-            }
+            let mut unread = Unread::new(worker.gateway().config.limits.body_idle_timeout);
+            let done = poll_fn(|cx| match future.as_mut().poll(cx) {
+                Poll::Ready(_) => Poll::Ready(()),
+                Poll::Pending if exchange.stream.poll_cut(cx).is_ready() => Poll::Ready(()),
+                Poll::Pending => unread.poll(cx, &opened).map(|()| {
+                    worker.metrics().limit(ConnectionLimit::WriteTimeout);
+                    tracing::debug!(limit = ?ConnectionLimit::WriteTimeout, "stream reset");
+                }),
+            });
+            done.await;
+            // Before its end, this resets the stream.
+            drop(future);
             let tunnel = exchange.tunnel.borrow_mut().take();
             if let Some(tunnel) = tunnel {
-                tunnel.run(stopping).await;
+                Box::pin(tunnel.run(stopping)).await;
             }
             drop(active);
         }));

@@ -89,20 +89,21 @@ impl Server {
 /// An open connection for one request at a time, or a place on a shared one.
 #[derive(Debug)]
 pub(super) struct Connection {
-    kind: Kind,
+    pub(super) kind: Kind,
     server: Rc<str>,
     pub(super) unused_since: Instant,
 }
 
+/// How requests use it.
 #[derive(Debug)]
-enum Kind {
+pub(super) enum Kind {
     Own(Own),
     Shared(Place),
 }
 
 /// An HTTP/1.1 connection, with a task that drives it until it closes.
 #[derive(Debug)]
-struct Own {
+pub(super) struct Own {
     sender: SendRequest<RequestBody>,
     named: Option<Named>,
     uses: u32,
@@ -140,6 +141,13 @@ impl Own {
         });
         let driver = driver.abort_handle();
         Ok(Self { sender, named: dialed.named, uses: 0, in_use: false, driver })
+    }
+
+    pub(super) fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<> {
+        self.sender.try_send_request(request)
     }
 }
 
@@ -181,22 +189,6 @@ impl Connection {
         self.unused_since = Instant::now();
     }
 
-    pub(super) fn send(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<> {
-        let sent = match &mut self.kind {
-            Kind::Own(own) => Sent::Own(own.sender.try_send_request(request)),
-            Kind::Shared(place) => Sent::Shared(place.send(request)),
-        };
-        async move {
-            match sent {
-                Sent::Own(sent) => sent.await,
-                Sent::Shared(sent) => sent.await,
-            }
-        }
-    }
-
     /// The answer did not come in time: no other request is to wait here.
     pub(super) fn give_up(&self) {
         if let Kind::Shared(place) = &self.kind {
@@ -226,10 +218,4 @@ impl Connection {
             Kind::Shared(_) => false,
         }
     }
-}
-
-/// A request on its way, by either protocol.
-enum Sent<O, S> {
-    Own(O),
-    Shared(S),
 }

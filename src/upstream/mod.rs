@@ -27,6 +27,7 @@ mod slots;
 mod stream;
 mod tls;
 
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,6 +36,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 pub use self::balance::key_of;
+use self::connection::Kind;
 pub use self::dialer::Dialer;
 pub use self::health::spawn_checks;
 pub use self::names::Names;
@@ -166,7 +168,11 @@ impl Upstream {
             let again_if_closed = replayable && reused;
             let again_if_unprocessed = is_shared && progress.is_none();
             let copy = (again_if_closed || again_if_unprocessed).then(|| Box::new(head_of(&request)));
-            let sent = within(response_timeout, progress, connection.send(request)).await;
+            let sent = match &mut connection.kind {
+                Kind::Own(own) => within(response_timeout, progress, pin!(own.send(request))).await,
+                // Boxed: larger, and the way of few requests.
+                Kind::Shared(place) => within(response_timeout, progress, Box::pin(place.send(request)).as_mut()).await,
+            };
             let by_client = || progress.is_some_and(|progress| progress.fault.get().is_some());
             let Some(result) = sent else {
                 connection.give_up();
@@ -244,15 +250,16 @@ fn head_of(request: &Request<RequestBody>) -> Request<RequestBody> {
 }
 
 /// `None` when `response` took longer than `limit` after the last piece of the request was sent.
+///
+/// Pinned by the caller: a future that is given away has room twice in the one that waits for it.
 async fn within<T>(
     limit: Duration,
     progress: Option<&RequestProgress>,
-    response: impl Future<Output = T>,
+    mut response: Pin<&mut impl Future<Output = T>>,
 ) -> Option<T> {
-    let mut response = std::pin::pin!(response);
     let mut from = Instant::now();
     loop {
-        match tokio::time::timeout_at((from + limit).into(), &mut response).await {
+        match tokio::time::timeout_at((from + limit).into(), response.as_mut()).await {
             Ok(done) => return Some(done),
             // The request was still on its way: its pieces count.
             Err(_) => match progress.map(|progress| progress.last.get()) {
