@@ -504,11 +504,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 /// in `next` therefore belongs to that stream, which can so be cut, or go on as a tunnel.
 #[derive(Clone)]
 struct StreamExecutor {
-    /// The connection is busy until the stream has ended, as a tunnel too.
-    next: Rc<Cell<Option<(Rc<Opened>, ActiveRequest)>>>,
+    next: Rc<Cell<Option<Next>>>,
     worker: Rc<Worker>,
     stopping: watch::Receiver<bool>,
 }
+
+/// A stream that was just opened. The connection is busy until it has ended, as a tunnel too.
+type Next = (Rc<Opened>, ActiveRequest);
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for StreamExecutor
 where
