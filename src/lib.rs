@@ -10,9 +10,8 @@
 //! - [`token`]: access tokens: taken from a request, verified, remembered, minted.
 //! - [`revocation`]: ended sessions and users.
 //! - [`session`]: sign-in, refresh, end; the rules once, the stores beneath.
-//! - [`limiter`]: so many in so long.
-//! - [`interim`]: responses before the response.
-//! - [`headers`], [`route`]: what of a header goes on, and where a request goes.
+//! - [`interim`], [`headers`]: responses before the response, and what of a header goes on.
+//! - [`limiter`], [`route`]: so many in so long, and where a request goes.
 //! - [`reject`]: every refusal and its status.
 //! - [`live`]: open streams, and the sessions they belong to.
 //! - [`telemetry`]: events, access log, metrics.

@@ -332,6 +332,12 @@ pub fn remove_connection_tokens(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether `Connection` names the field, which then does not reach the upstream.
+pub fn is_for_this_hop(headers: &HeaderMap, name: &HeaderName) -> bool {
+    let tokens = headers.get_all(header::CONNECTION).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    tokens.map(<[u8]>::trim_ascii).any(|token| token.eq_ignore_ascii_case(name.as_str().as_bytes()))
+}
+
 /// A response whose framing two readers could take differently.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct AmbiguousFraming;

@@ -8,6 +8,7 @@ use http::header::{HeaderMap, HeaderValue};
 
 use super::{Allowance, Exceeded, Limiter, SharedLimit, owner_of};
 use crate::config::{LimitBy, RateLimit};
+use crate::headers::is_for_this_hop;
 use crate::ids::{SessionName, UserId};
 use crate::token::{Identity, IssuerIndex};
 
@@ -98,7 +99,8 @@ impl RouteLimits {
             LimitBy::Header(name) => {
                 let mut values = headers.get_all(name).iter();
                 match (values.next(), values.next()) {
-                    (Some(value), None) => Some(Key::Header(value.as_bytes())),
+                    // Named by `Connection` it goes no further: each value would be a new allowance for the same nobody.
+                    (Some(value), None) if !is_for_this_hop(headers, name) => Some(Key::Header(value.as_bytes())),
                     // Of several, the upstream may believe any.
                     _ => None,
                 }

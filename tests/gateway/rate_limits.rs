@@ -73,6 +73,8 @@ fn without_the_value_a_request_is_counted_by_its_address() {
     assert!(!key("192.0.2.1", "X-Api-Key: a\r\n") && key("192.0.2.2", "X-Api-Key: a\r\n"));
     assert!(!key("192.0.2.2", "X-Api-Key: b\r\n"));
     assert!(!key("192.0.2.1", "") && key("192.0.2.1", "") && key("192.0.2.1", "X-Api-Key: c\r\nX-Api-Key: d\r\n"));
+    // The upstream does not see the key, so that any other would do as well.
+    assert!(key("192.0.2.1", "Connection: keep-alive, x-api-key\r\nX-Api-Key: e\r\n"));
     let mut user = |address: &str| limited(&client.ask(from(address, "/user", "")));
     assert!(!user("192.0.2.1") && user("192.0.2.1") && !user("192.0.2.2"));
 }

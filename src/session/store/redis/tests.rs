@@ -445,6 +445,10 @@ async fn rows_of_limited_sessions_expire_and_leave_no_trace() {
 async fn a_store_that_is_not_there_is_named_when_opened() {
     let mut config = Server::start().config();
     config.timeout = Duration::from_millis(200);
+    // A port of which it is certain that nobody comes to listen on it.
+    let held = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    held.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    config.servers[0].port = held.local_addr().unwrap().as_socket().unwrap().port();
     let error = RedisStore::open(&config, &policy(), Arc::new(Revocations::new())).await.unwrap_err();
     let text = chain(&error);
     assert!(
