@@ -77,11 +77,12 @@ fn a_value_keeps_its_server_and_only_those_of_a_server_that_goes_away_move() {
     let mut client = gateway.connect();
     let mut ask =
         |tenant: &str| client.ask(format!("GET /public HTTP/1.1\r\nHost: a\r\nX-Tenant: {tenant}\r\n\r\n")).text();
-    let tenants = (0..30).map(|number| format!("tenant-{number}")).collect::<Vec<_>>();
+    // The servers' ports are others each time, and with them who gets what: of so many, none ever gets as few.
+    let tenants = (0..90).map(|number| format!("tenant-{number}")).collect::<Vec<_>>();
     let owners = tenants.iter().map(|tenant| (tenant, ask(tenant))).collect::<HashMap<_, _>>();
     for name in ["a", "b", "c"] {
         let count = owners.values().filter(|owner| *owner == name).count();
-        assert!((3..=20).contains(&count), "{name}: {count}");
+        assert!((9..=60).contains(&count), "{name}: {count}");
     }
     for tenant in &tenants {
         assert_eq!(ask(tenant), owners[tenant]);
