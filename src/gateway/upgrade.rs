@@ -222,7 +222,9 @@ mod tests {
     /// In each of these the client could go on in HTTP, and say who it is itself.
     #[test]
     fn what_would_be_http_again_is_never_passed_on() {
-        for name in ["h2c", "H2C", "h2", "HTTP/2.0", "http/1.1", "HTTP", "TLS/1.0", "tls", "TLS/1.3", "h3"] {
+        for name in
+            ["h2c", "H2C", "h2", "HTTP/2.0", "http/1.1", "HTTP", "TLS/1.0", "tls", "TLS/1.3", "h3", "SPDY/3", "ssl"]
+        {
             assert_eq!(protocol(&[("connection", "upgrade"), ("upgrade", name)]), None, "{name}");
         }
     }

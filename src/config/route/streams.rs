@@ -31,7 +31,7 @@ pub struct Upgrades {
 }
 
 /// Names whose tunnels would carry HTTP again. In there nobody removes what a client says of its identity.
-const HTTP_AGAIN: [&str; 6] = ["h2c", "h2", "h3", "http", "https", "tls"];
+const HTTP_AGAIN: [&str; 8] = ["h2c", "h2", "h3", "http", "https", "spdy", "ssl", "tls"];
 
 impl Upgrades {
     /// Whether `protocol`, the value of an `Upgrade` field, may be asked for. Never HTTP in any form, nor more than one.
