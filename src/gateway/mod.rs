@@ -134,7 +134,7 @@ struct Lasting {
 }
 
 impl Worker {
-    /// `seed` is random; `share` is the number of workers the token cache is divided by.
+    /// `seed` is random. The token cache has this worker's share of `limits.token_cache_bytes`.
     pub fn new(gateway: Arc<Gateway>, metrics: Arc<WorkerMetrics>, log: Rc<WorkerLog>, seed: [u8; 16]) -> Self {
         let config = &gateway.config;
         let auth = &config.auth;
