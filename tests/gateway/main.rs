@@ -2,7 +2,6 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod access;
-mod attacks;
 mod balance;
 mod bodies;
 mod caching;

@@ -1,4 +1,4 @@
-//! What an attacker tried, and what holds.
+//! Servers that answer in ways meant to confuse whoever reads the answer next.
 
 use crate::support::{Answer, Backend, Gateway, Toml};
 

@@ -1,0 +1,1 @@
+//! Headers meant to be believed by the server behind the gateway.

@@ -1,0 +1,1 @@
+//! HTTP/2 frames that no honest client sends.

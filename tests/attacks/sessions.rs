@@ -1,0 +1,1 @@
+//! Sessions under attack: storms, guesses, stolen tokens.

@@ -1,0 +1,1 @@
+//! Clients that take their time, by the hundred, while others are served.

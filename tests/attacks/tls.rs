@@ -1,0 +1,1 @@
+//! What TLS is agreed on, and what is refused.

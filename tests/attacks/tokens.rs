@@ -1,0 +1,1 @@
+//! Tokens that somebody else made, at the front door.
