@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
+use crate::http1::Malformed;
 use crate::revocation::EndReason;
 use crate::route::RouteError;
 use crate::token::TokenError;
@@ -189,6 +190,20 @@ impl From<EndReason> for Reason {
             EndReason::SignedInElsewhere => Self::SignedInElsewhere,
             EndReason::RefreshReused => Self::RefreshReused,
             EndReason::Ended => Self::SessionEnded,
+        }
+    }
+}
+
+impl From<Malformed> for Reason {
+    fn from(fault: Malformed) -> Self {
+        match fault {
+            Malformed::Target => Self::BadTarget,
+            Malformed::Framing => Self::BadFraming,
+            Malformed::Chunk => Self::BodyBroken,
+            Malformed::NotImplemented => Self::NotImplemented,
+            Malformed::TooLarge => Self::HeaderTooLarge,
+            Malformed::TooLong => Self::UriTooLong,
+            Malformed::RequestLine | Malformed::Field | Malformed::LineEnd => Self::MalformedRequest,
         }
     }
 }

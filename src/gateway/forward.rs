@@ -10,12 +10,12 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::judge::Admitted;
-use super::target::Framing;
 use super::upgrade::{self, Switched, Upgrade};
 use super::{Exchange, Lasting, Outcome, Worker, affinity, chain, grpc, outcome};
 use crate::body::{RequestBody, RequestProgress};
 use crate::clock::UnixTime;
 use crate::headers::{self, Forwarding, Peer};
+use crate::http1::Framing;
 use crate::live::LiveStream;
 use crate::reject::{Reason, Rejection};
 use crate::route::{Forward, Route};
@@ -129,7 +129,7 @@ impl Worker {
             let length = match framing {
                 Framing::Length(length) => Some(length),
                 Framing::Chunked => None,
-                Framing::Unsaid => body.size_hint().exact(),
+                Framing::None => body.size_hint().exact(),
             };
             match length {
                 Some(length) => headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length)),

@@ -6,11 +6,12 @@ use http::header::HeaderValue;
 use http::request::Parts;
 
 use super::authenticate::Refused;
-use super::target::{self, Framing};
+use super::target;
 use super::{Worker, cors, limits, outcome};
 use crate::auth_api::Endpoint;
 use crate::clock::UnixTime;
 use crate::headers::cors::Preflight;
+use crate::http1::Framing;
 use crate::reject::{Reason, Rejection};
 use crate::route::Route;
 use crate::telemetry::access::AccessEntry;

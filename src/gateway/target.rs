@@ -7,6 +7,7 @@ use http::request::Parts;
 use http::{Method, Version};
 
 use crate::config::Limits;
+use crate::http1::{self, Framing};
 use crate::reject::Reason;
 use crate::route::host_name;
 
@@ -74,44 +75,24 @@ pub(crate) fn bounded_path<'p>(parts: &'p Parts, limits: &Limits) -> Result<&'p 
     if path.len() + query > limits.uri_bytes.get() { Err(Reason::UriTooLong) } else { Ok(path) }
 }
 
-/// How long a request's body is said to be.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Framing {
-    /// Nothing is said: there is none (RFC 9112 §6.3), or it is HTTP/2's to say.
-    Unsaid,
-    /// `Content-Length`
-    Length(u64),
-    /// `Transfer-Encoding: chunked`
-    Chunked,
-}
-
 /// The one way the body is framed. Everything that two readers could take differently is refused.
+///
+/// Over HTTP/1.1 that was judged before ([`crate::http1`]); over HTTP/2 only a length is left, which must be canonical,
+/// too, because it goes on.
 pub(crate) fn framing(headers: &HeaderMap, version: Version) -> Result<Framing, Reason> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     match (codings.next(), codings.next(), lengths.next(), lengths.next()) {
-        (None, _, None, _) => Ok(Framing::Unsaid),
+        (None, _, None, _) => Ok(Framing::None),
         // RFC 9112 §6.1: a coding in HTTP/1.0 is a sign of faulty framing.
         (Some(coding), None, None, None) if version == Version::HTTP_11 => {
-            if coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-                Ok(Framing::Chunked)
-            } else if coding.as_bytes().to_ascii_lowercase().ends_with(b"chunked") {
-                // `gzip, chunked`: well framed, but in a coding we do not take off (RFC 9112 §6.1).
-                Err(Reason::NotImplemented)
-            } else {
-                Err(Reason::BadFraming)
-            }
+            http1::transfer_coding(coding.as_bytes()).map_err(Reason::from)
         }
-        (None, _, Some(length), None) => length_of(length).map(Framing::Length).ok_or(Reason::BadFraming),
+        (None, _, Some(length), None) => {
+            http1::content_length(length.as_bytes()).map(Framing::Length).ok_or(Reason::BadFraming)
+        }
         _ => Err(Reason::BadFraming),
     }
-}
-
-/// A `Content-Length` in its one canonical form: digits, no sign, no leading zero, no list.
-fn length_of(value: &HeaderValue) -> Option<u64> {
-    let text = value.to_str().ok()?;
-    let canonical = text == "0" || (text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0'));
-    if canonical { text.parse().ok() } else { None }
 }
 
 #[cfg(test)]
@@ -154,7 +135,7 @@ mod tests {
     fn only_one_canonical_framing_is_taken() {
         let read = |version, fields: &[(&str, &str)]| framing(&parts(version, "/", fields).headers, version);
         let http11 = Version::HTTP_11;
-        assert_eq!(read(http11, &[]), Ok(Framing::Unsaid));
+        assert_eq!(read(http11, &[]), Ok(Framing::None));
         assert_eq!(read(http11, &[("content-length", "0")]), Ok(Framing::Length(0)));
         assert_eq!(read(http11, &[("content-length", "17")]), Ok(Framing::Length(17)));
         assert_eq!(read(http11, &[("transfer-encoding", "Chunked")]), Ok(Framing::Chunked));

@@ -9,8 +9,8 @@ use http::{Method, StatusCode, Version};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
-use super::target::Framing;
 use crate::config::Upgrades;
+use crate::http1::Framing;
 use crate::reject::Reason;
 
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
@@ -94,7 +94,7 @@ pub(crate) enum Ignored {
 /// [`Ignored`] when it may not.
 pub(crate) fn over_http1(parts: &Parts, framing: Framing, allowed: &Upgrades) -> Result<Option<HeaderValue>, Ignored> {
     let Some(protocol) = one_protocol(&parts.headers, allowed)? else { return Ok(None) };
-    if parts.version != Version::HTTP_11 || !matches!(framing, Framing::Unsaid | Framing::Length(0)) {
+    if parts.version != Version::HTTP_11 || !matches!(framing, Framing::None | Framing::Length(0)) {
         return Err(Ignored::NotPossible);
     }
     Ok(Some(protocol))

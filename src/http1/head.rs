@@ -122,7 +122,7 @@ impl HeadReader {
                 if self.framing != Framing::None || self.is_http10 {
                     return Err(Malformed::Framing);
                 }
-                self.framing = coding(trim(value))?;
+                self.framing = transfer_coding(trim(value))?;
             }
             _ => {}
         }
@@ -181,7 +181,7 @@ fn target(target: &[u8]) -> Result<(), Malformed> {
 }
 
 /// A `Content-Length` in its one canonical form: digits, no sign, no leading zero, no list (RFC 9110 §8.6).
-fn content_length(value: &[u8]) -> Option<u64> {
+pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
     match value {
         b"0" => Some(0),
         [b'1'..=b'9', ..] => value.iter().try_fold(0_u64, |length, byte| {
@@ -192,7 +192,8 @@ fn content_length(value: &[u8]) -> Option<u64> {
     }
 }
 
-fn coding(value: &[u8]) -> Result<Framing, Malformed> {
+/// A `Transfer-Encoding`, which must be `chunked` and nothing else (RFC 9112 §6.1).
+pub(crate) fn transfer_coding(value: &[u8]) -> Result<Framing, Malformed> {
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(Framing::Chunked);
     }

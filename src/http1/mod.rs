@@ -11,6 +11,7 @@ mod head;
 
 pub use chunked::Chunked;
 pub use head::{Framing, Head, HeadLimits, HeadReader};
+pub(crate) use head::{content_length, transfer_coding};
 
 /// Why the bytes of a connection are no request. The connection cannot go on: where the next one begins is unknown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]

@@ -65,20 +65,6 @@ impl Front {
     }
 }
 
-impl From<Malformed> for Reason {
-    fn from(fault: Malformed) -> Self {
-        match fault {
-            Malformed::Target => Self::BadTarget,
-            Malformed::Framing => Self::BadFraming,
-            Malformed::Chunk => Self::BodyBroken,
-            Malformed::NotImplemented => Self::NotImplemented,
-            Malformed::TooLarge => Self::HeaderTooLarge,
-            Malformed::TooLong => Self::UriTooLong,
-            Malformed::RequestLine | Malformed::Field | Malformed::LineEnd => Self::MalformedRequest,
-        }
-    }
-}
-
 /// A stream of which only requests can be read.
 #[derive(Debug)]
 pub(super) struct Strict<S> {

@@ -74,7 +74,7 @@ fn a_body_that_nobody_wants_is_not_waited_for() {
     // A small one that is there is taken off, or the connection closed: never read as a request.
     let mut client = gateway.connect();
     let reply = client
-        .ask("POST /down HTTP/1.1\r\nHost: localhost\r\nContent-Length: 24\r\n\r\nGET /empty HTTP/1.1\r\n\r\n\r\n");
+        .ask("POST /down HTTP/1.1\r\nHost: localhost\r\nContent-Length: 25\r\n\r\nGET /empty HTTP/1.1\r\n\r\n\r\n");
     assert_eq!(reply.status, 503);
     if client.try_send(get("/down", None)).is_ok()
         && let Ok(next) = client.try_reply(false)

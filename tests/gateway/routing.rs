@@ -108,6 +108,10 @@ fn framing_that_two_readers_could_take_differently_never_leaves() {
     for headers in [
         "Content-Length: 3\r\nContent-Length: 4\r\n",
         "Content-Length: 3, 3\r\n",
+        // What RFC 9112 §6.3 would let us repair is refused as well: others may repair it in another way.
+        "Content-Length: 3\r\nContent-Length: 3\r\n",
+        "Content-Length: 9\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 9\r\n",
         "Content-Length: 003\r\n",
         "Content-Length: +3\r\n",
         "Content-Length: -3\r\n",
@@ -121,30 +125,16 @@ fn framing_that_two_readers_could_take_differently_never_leaves() {
         "Transfer-Encoding : chunked\r\n",
     ] {
         let request = format!("POST /public HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n3\r\nabc\r\n0\r\n\r\n");
-        let reply = gateway.connect().ask(request);
+        let mut client = gateway.connect();
+        let reply = client.ask(request);
         assert!(matches!(reply.status, 400 | 501), "{headers:?}: {reply:?}");
+        assert_eq!(client.drained(), Some(Vec::new()), "{headers:?}: the connection ends");
     }
     let reply = gateway
         .connect()
         .ask("POST /public HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
     assert_eq!(reply.status, 400);
     assert!(backend.saw_nothing());
-    // The same length twice may be taken as one (RFC 9112 §6.3); it leaves as one.
-    let twice = "POST /public HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc";
-    assert_eq!(gateway.connect().ask(twice).status, 200);
-    let seen = backend.next();
-    assert_eq!((seen.one("content-length"), &seen.body[..]), ("3", &b"abc"[..]));
-    // Chunked beside a length: chunked counts, the length does not leave, the connection ends (RFC 9112 §6.1).
-    let both = "POST /public HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
-    let mut client = gateway.connect();
-    let reply = client.ask(both);
-    assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
-    assert_eq!(client.drained(), Some(Vec::new()));
-    let seen = backend.next();
-    assert_eq!(
-        (seen.all("content-length"), seen.one("transfer-encoding"), &seen.body[..]),
-        (vec![], "chunked", &b"abc"[..])
-    );
 }
 
 #[test]

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::shown::text;
 use crate::config::{Protocol, Upgrades, Upstream};
-use crate::gateway::target::Framing;
 use crate::gateway::upgrade::{self, Ignored};
+use crate::http1::Framing;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Upgrade {
