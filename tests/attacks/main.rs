@@ -14,5 +14,6 @@ mod responses;
 mod secrets;
 mod sessions;
 mod slow_clients;
+mod threat_model;
 mod tls;
 mod tokens;
