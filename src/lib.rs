@@ -5,6 +5,7 @@
 //! - [`ids`], [`clock`]: identifiers that carry their checks, and time.
 //! - `shared_files`: files that several processes change: seeing it, and taking turns.
 //! - [`path`]: which spellings of a path have one reading.
+//! - [`http1`]: which bytes of a connection are one request.
 //! - [`config`]: the TOML file, checked whole.
 //! - [`certificate`]: certificates and keys in files, checked when they are read.
 //! - [`token`]: access tokens: taken from a request, verified, remembered, minted.
@@ -34,6 +35,7 @@ pub mod clock;
 pub mod config;
 pub mod gateway;
 pub mod headers;
+pub mod http1;
 pub mod ids;
 pub mod interim;
 pub mod limiter;

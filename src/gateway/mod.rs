@@ -19,7 +19,7 @@ pub(crate) mod target;
 pub(crate) mod trace;
 pub(crate) mod upgrade;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -113,6 +113,8 @@ pub struct Exchange {
     pub stream: Rc<Stream>,
     /// What follows the response, when that is a `101` or what it is over HTTP/2.
     pub tunnel: RefCell<Option<Tunnel>>,
+    /// Why it is refused before it is looked at.
+    pub refused: Cell<Option<Reason>>,
 }
 
 /// What a request is answered with.
@@ -253,6 +255,9 @@ impl Worker {
         entry: &mut AccessEntry,
         exchange: &Exchange,
     ) -> Result<Outcome, Rejection> {
+        if let Some(reason) = exchange.refused.take() {
+            return Err(reason.into());
+        }
         if let Some(port) = peer.https_port {
             return redirect::to_https(&parts, port, &self.gateway.config.limits).map(Outcome::Own);
         }

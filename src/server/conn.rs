@@ -10,6 +10,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::StatusCode;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
@@ -25,12 +26,14 @@ use super::listener::Terms;
 use super::prefixed::Prefixed;
 use super::proxy_protocol::HeaderError;
 use super::streams::StreamExecutor;
+use super::strict::{Front, Strict};
 use super::unread::{Noted, Opened};
 use super::watched::Watched;
 use super::{preface, proxy_protocol};
 use crate::config::Limits;
 use crate::gateway::{Exchange, Worker};
 use crate::headers::Peer;
+use crate::http1::HeadLimits;
 use crate::reject::Reason;
 use crate::telemetry::metrics::ConnectionLimit;
 
@@ -160,12 +163,15 @@ where
     // One for all requests: they come one at a time.
     let exchange = Rc::new(Exchange::default());
     let interim = peer.interim.clone();
+    let front = Arc::new(Front::default());
     let service = service_fn(|request| {
         let (worker, peer, active) = (context.worker.clone(), peer.clone(), activity.request());
-        let exchange = exchange.clone();
+        let (exchange, front) = (exchange.clone(), &front);
         exchange.stream.reset();
+        exchange.refused.set(front.refused(request.method()));
         async move {
             let response = worker.handle(&peer, request, &exchange).await;
+            front.answered(response.status() == StatusCode::SWITCHING_PROTOCOLS);
             Ok::<_, Infallible>(response.map(|body| WithGuard { body, active }))
         }
     });
@@ -179,7 +185,8 @@ where
         // One buffer instead of two pieces: a response is mostly small.
         .writev(false);
     {
-        let stream = TokioIo::new(Watched::new(stream, &activity, Some(interim)));
+        let bounds = HeadLimits { bytes: limits.header_bytes.get(), fields: limits.header_count.get() };
+        let stream = TokioIo::new(Strict::new(Watched::new(stream, &activity, Some(interim)), &front, bounds));
         let connection = pin!(builder.serve_connection(stream, service).with_upgrades());
         let cut = poll_fn(|cx| exchange.stream.poll_cut(cx));
         watch(connection, |connection| connection.graceful_shutdown(), cut, &activity, context, limits).await;

@@ -8,6 +8,7 @@ mod preface;
 mod prefixed;
 mod proxy_protocol;
 mod streams;
+mod strict;
 pub mod tls;
 mod unread;
 mod watched;
