@@ -28,17 +28,23 @@ macro_rules! demanded {
 
 demanded! {
     /// RFC 9112 §2.2
-    a_bare_cr_ends_no_line: "line: ends with CR", "field: ends with CR", "chunks: size that ends with CR", "length: bare CR";
+    a_bare_cr_ends_no_line:
+        "line: ends with CR", "field: ends with CR", "chunks: size that ends with CR", "length: bare CR";
     /// RFC 9112 §2.2 lets a recipient take it, and who comes next may not.
-    a_bare_lf_ends_no_line: "line: ends with LF", "field: ends with LF", "chunks: size that ends with LF", "line: the empty line ends with LF";
+    a_bare_lf_ends_no_line:
+        "line: ends with LF", "field: ends with LF", "chunks: size that ends with LF",
+        "line: the empty line ends with LF";
     /// RFC 9112 §2.2
-    one_empty_line_before_a_request_is_passed_over_and_not_two: "line: one empty line", "line: two empty lines", "between: one", "between: two";
+    one_empty_line_before_a_request_is_passed_over_and_not_two:
+        "line: one empty line", "line: two empty lines", "between: one", "between: two";
     /// RFC 9112 §3.2
     a_missing_repeated_or_invalid_host_is_400: "host: ", "field: Host twice";
     /// RFC 9112 §3.2.2
     an_absolute_target_is_taken_and_must_not_contradict_the_host: "target: absolute form";
     /// RFC 9112 §5.1
-    white_space_before_a_colon_is_400: "field: space before the colon", "field: tab before the colon", "host: a space before it", "length: space before the colon";
+    white_space_before_a_colon_is_400:
+        "field: space before the colon", "field: tab before the colon", "host: a space before it",
+        "length: space before the colon";
     /// RFC 9112 §5.2
     a_folded_field_is_400: "field: folded", "length: folded", "coding: folded", "host: folded";
     /// RFC 9112 §6.1
@@ -46,11 +52,13 @@ demanded! {
     /// RFC 9112 §6.1
     an_unknown_coding_is_501: "coding: gzip below", "coding: unknown below", "coding: identity below";
     /// RFC 9112 §6.3
-    a_length_beside_a_coding_is_400_and_the_end: "coding: beside a length", "coding: before a length", "desynchronisation: ";
+    a_length_beside_a_coding_is_400_and_the_end:
+        "coding: beside a length", "coding: before a length", "desynchronisation: ";
     /// RFC 9112 §6.3
     a_coding_that_does_not_end_with_chunked_is_400_and_the_end: "coding: not last", "coding: gzip", "coding: identity";
     /// RFC 9112 §6.3
-    an_invalid_length_is_400_and_the_end: "length: plus", "length: minus", "length: list", "length: empty", "length: twice";
+    an_invalid_length_is_400_and_the_end:
+        "length: plus", "length: minus", "length: list", "length: empty", "length: twice";
     /// RFC 9112 §7.1.2, RFC 9110 §6.5.1
     a_trailer_says_nothing_of_framing: "chunks: trailer of";
     /// RFC 9112 §8
@@ -73,7 +81,8 @@ demanded! {
     /// CVE-2013-4547 (nginx): a space in a target.
     a_space_in_a_target_is_400: "target: space";
     /// CVE-2026-2835 (Pingora): HTTP/1.0 with a coding, and several codings.
-    codings_of_http10_and_several_codings_are_refused: "coding: of HTTP/1.0", "coding: twice", "coding: after", "coding: then";
+    codings_of_http10_and_several_codings_are_refused:
+        "coding: of HTTP/1.0", "coding: twice", "coding: after", "coding: then";
     /// CVE-2026-2833 (Pingora), CVE-2025-64763 (Envoy): bytes behind an `Upgrade` that nobody has agreed to yet.
     what_follows_an_upgrade_that_is_declined_is_a_request: "hop: Upgrade: websocket";
     /// CVE-2026-88008 (Traefik): `Upgrade: h2c` was passed on, and a tunnel past the gateway with it.

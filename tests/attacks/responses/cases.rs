@@ -13,17 +13,65 @@ const OPEN: &[Row] = &[
     ("plain", "GET", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", Whole(200, "abc")),
     ("chunks", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", Whole(200, "abc")),
     // Framing.
-    ("length beside chunks", "GET", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", Broken),
-    ("chunks beside a length", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 13\r\n\r\n3\r\nabc\r\n0\r\n\r\n", Broken),
-    ("chunked twice", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", Broken),
-    ("chunked twice in a list", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", Broken),
-    ("gzip below chunks", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", Broken),
-    ("gzip above chunks", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n3\r\nabc\r\n0\r\n\r\n", Broken),
-    ("an unknown coding", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", Broken),
+    (
+        "length beside chunks",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n\
+         0\r\n\r\n",
+        Broken,
+    ),
+    (
+        "chunks beside a length",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 13\r\n\r\n3\r\n\
+         abc\r\n0\r\n\r\n",
+        Broken,
+    ),
+    (
+        "chunked twice",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n\
+         3\r\nabc\r\n0\r\n\r\n",
+        Broken,
+    ),
+    (
+        "chunked twice in a list",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        Broken,
+    ),
+    (
+        "gzip below chunks",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        Broken,
+    ),
+    (
+        "gzip above chunks",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        Broken,
+    ),
+    (
+        "an unknown coding",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        Broken,
+    ),
     ("identity", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 3\r\n\r\nabc", Broken),
     ("an empty coding", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\nContent-Length: 3\r\n\r\nabc", Broken),
-    ("chunks of HTTP/1.0", "GET", b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", Broken),
-    ("equal lengths", "GET", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc", Whole(200, "abc")),
+    (
+        "chunks of HTTP/1.0",
+        "GET",
+        b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        Broken,
+    ),
+    (
+        "equal lengths",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+        Whole(200, "abc"),
+    ),
     ("a list of equal lengths", "GET", b"HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\n\r\nabc", Whole(200, "abc")),
     ("other lengths", "GET", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", Broken),
     ("a list of other lengths", "GET", b"HTTP/1.1 200 OK\r\nContent-Length: 3, 4\r\n\r\nabcd", Broken),
@@ -39,37 +87,145 @@ const OPEN: &[Row] = &[
     ("a size of no digits", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n", Cut),
     ("a size with minus", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-3\r\nabc\r\n0\r\n\r\n", Cut),
     ("a size with 0x", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n", Cut),
-    ("a size that wraps", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000003\r\nabc\r\n0\r\n\r\n", Cut),
-    ("a size that ends with LF", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n", Cut),
+    (
+        "a size that wraps",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000003\r\nabc\r\n0\r\n\
+         \r\n",
+        Cut,
+    ),
+    (
+        "a size that ends with LF",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n",
+        Cut,
+    ),
     ("an extension with LF", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;a\nabc\r\n0\r\n\r\n", Cut),
-    ("data longer than its size", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n", Cut),
+    (
+        "data longer than its size",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n",
+        Cut,
+    ),
     ("data that ends with LF", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\n0\r\n\r\n", Cut),
-    ("a trailer without a colon", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-a\r\n\r\n3\r\nabc\r\n0\r\nX-A\r\n\r\n", Cut),
+    (
+        "a trailer without a colon",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-a\r\n\r\n3\r\nabc\r\n0\r\n\
+         X-A\r\n\r\n",
+        Cut,
+    ),
     // Trailers that would say anew how long the answer is, whom it is for, or who the client is.
-    ("trailers of framing", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: content-length, transfer-encoding\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n", Whole(200, "abc")),
-    ("trailers of a cookie", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: set-cookie, x-a\r\n\r\n3\r\nabc\r\n0\r\nSet-Cookie: a=b\r\nX-A: b\r\n\r\n", Whole(200, "abc")),
-    ("trailers of hops", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: connection, upgrade\r\n\r\n3\r\nabc\r\n0\r\nConnection: close\r\nUpgrade: h2c\r\n\r\n", Whole(200, "abc")),
+    (
+        "trailers of framing",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\
+         Trailer: content-length, transfer-encoding\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 9\r\n\
+         Transfer-Encoding: chunked\r\n\r\n",
+        Whole(200, "abc"),
+    ),
+    (
+        "trailers of a cookie",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: set-cookie, x-a\r\n\r\n3\r\n\
+         abc\r\n0\r\nSet-Cookie: a=b\r\nX-A: b\r\n\r\n",
+        Whole(200, "abc"),
+    ),
+    (
+        "trailers of hops",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: connection, upgrade\r\n\r\n\
+         3\r\nabc\r\n0\r\nConnection: close\r\nUpgrade: h2c\r\n\r\n",
+        Whole(200, "abc"),
+    ),
     // Bodies where there are none.
     ("204 with a length", "GET", b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello", Whole(204, "")),
-    ("204 with chunks", "GET", b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", Whole(204, "")),
-    ("204 with an answer for its body", "GET", b"HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen", Whole(204, "")),
+    (
+        "204 with chunks",
+        "GET",
+        b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        Whole(204, ""),
+    ),
+    (
+        "204 with an answer for its body",
+        "GET",
+        b"HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen",
+        Whole(204, ""),
+    ),
     ("304 with a body", "GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\nhello", Whole(304, "")),
-    ("304 with an answer for its body", "GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 44\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen", Whole(304, "")),
+    (
+        "304 with an answer for its body",
+        "GET",
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 44\r\n\r\nHTTP/1.1 200 OK\r\n\
+         Content-Length: 6\r\n\r\nstolen",
+        Whole(304, ""),
+    ),
     ("HEAD with a body", "HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", Whole(200, "")),
-    ("HEAD with chunks", "HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", Whole(200, "")),
-    ("HEAD with an answer for its body", "HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 44\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen", Whole(200, "")),
+    (
+        "HEAD with chunks",
+        "HEAD",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        Whole(200, ""),
+    ),
+    (
+        "HEAD with an answer for its body",
+        "HEAD",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 44\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\
+         \r\nstolen",
+        Whole(200, ""),
+    ),
     // More than was asked for.
-    ("a second answer", "GET", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen", Whole(200, "abc")),
-    ("a second answer behind chunks", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen", Whole(200, "abc")),
-    ("a second answer behind one of nothing", "GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen", Whole(200, "")),
-    ("a second answer without its end", "GET", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 200 OK\r\nSet-Cookie: a=", Whole(200, "abc")),
-    ("an interim answer behind it", "GET", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 103 Early Hints\r\nLink: </stolen>\r\n\r\n", Whole(200, "abc")),
+    (
+        "a second answer",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 200 OK\r\n\
+         Content-Length: 6\r\n\r\nstolen",
+        Whole(200, "abc"),
+    ),
+    (
+        "a second answer behind chunks",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
+         HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen",
+        Whole(200, "abc"),
+    ),
+    (
+        "a second answer behind one of nothing",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\
+         \r\nstolen",
+        Whole(200, ""),
+    ),
+    (
+        "a second answer without its end",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 200 OK\r\nSet-Cookie: a=",
+        Whole(200, "abc"),
+    ),
+    (
+        "an interim answer behind it",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 103 Early Hints\r\n\
+         Link: </stolen>\r\n\r\n",
+        Whole(200, "abc"),
+    ),
     ("an empty line behind it", "GET", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc\r\n", Whole(200, "abc")),
     ("one byte behind it", "GET", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcd", Whole(200, "abc")),
-    ("Connection: close and more", "GET", b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen", Whole(200, "abc")),
+    (
+        "Connection: close and more",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\n\
+         abcHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen",
+        Whole(200, "abc"),
+    ),
     // Lines.
     ("lines that end with LF", "GET", b"HTTP/1.1 200 OK\nContent-Length: 3\nX-A: b\n\nabc", Whole(200, "abc")),
-    ("a field that is folded", "GET", b"HTTP/1.1 200 OK\r\nX-A: b\r\n Content-Length: 4\r\nContent-Length: 3\r\n\r\nabc", Broken),
+    (
+        "a field that is folded",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nX-A: b\r\n Content-Length: 4\r\nContent-Length: 3\r\n\r\nabc",
+        Broken,
+    ),
     ("a space before the colon", "GET", b"HTTP/1.1 200 OK\r\nContent-Length : 3\r\n\r\nabc", Broken),
     ("a space before the name", "GET", b"HTTP/1.1 200 OK\r\n Content-Length: 3\r\n\r\nabc", Broken),
     ("a field without a colon", "GET", b"HTTP/1.1 200 OK\r\nX-A\r\nContent-Length: 3\r\n\r\nabc", Broken),
@@ -99,13 +255,54 @@ const OPEN: &[Row] = &[
     ("another protocol", "GET", b"ICY 200 OK\r\nContent-Length: 3\r\n\r\nabc", Broken),
     ("a request for an answer", "GET", b"GET /public HTTP/1.1\r\nHost: a\r\n\r\n", Broken),
     // Interim answers, and those that nobody asked for.
-    ("100 first", "GET", b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", Whole(200, "abc")),
-    ("103 first", "GET", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", Whole(200, "abc")),
-    ("103 with a body", "GET", b"HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", Broken),
-    ("103 with another answer for its body", "GET", b"HTTP/1.1 103 Early Hints\r\nContent-Length: 41\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", Whole(200, "abc")),
-    ("101 unasked", "GET", b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", Broken),
-    ("101 unasked with an answer behind it", "GET", b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen", Broken),
-    ("fields of the hop", "GET", b"HTTP/1.1 200 OK\r\nConnection: x-secret, keep-alive\r\nX-Secret: 1\r\nKeep-Alive: timeout=5\r\nProxy-Authenticate: Basic\r\nProxy-Connection: close\r\nUpgrade: h2c\r\nContent-Length: 3\r\n\r\nabc", Whole(200, "abc")),
+    (
+        "100 first",
+        "GET",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+        Whole(200, "abc"),
+    ),
+    (
+        "103 first",
+        "GET",
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\
+         \r\nabc",
+        Whole(200, "abc"),
+    ),
+    (
+        "103 with a body",
+        "GET",
+        b"HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\n\
+         Content-Length: 3\r\n\r\nabc",
+        Broken,
+    ),
+    (
+        "103 with another answer for its body",
+        "GET",
+        b"HTTP/1.1 103 Early Hints\r\nContent-Length: 41\r\n\r\nHTTP/1.1 200 OK\r\n\
+         Content-Length: 3\r\n\r\nabc",
+        Whole(200, "abc"),
+    ),
+    (
+        "101 unasked",
+        "GET",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        Broken,
+    ),
+    (
+        "101 unasked with an answer behind it",
+        "GET",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n\
+         HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen",
+        Broken,
+    ),
+    (
+        "fields of the hop",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nConnection: x-secret, keep-alive\r\nX-Secret: 1\r\n\
+         Keep-Alive: timeout=5\r\nProxy-Authenticate: Basic\r\nProxy-Connection: close\r\n\
+         Upgrade: h2c\r\nContent-Length: 3\r\n\r\nabc",
+        Whole(200, "abc"),
+    ),
 ];
 
 /// The connection is closed behind these.
@@ -198,7 +395,8 @@ fn large() -> Vec<Case> {
         case(
             "trailers of 1 MiB",
             format!(
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-a\r\n\r\n3\r\nabc\r\n0\r\nX-A: {}\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-a\r\n\r\n3\r\nabc\r\n0\r\n\
+                     X-A: {}\r\n\r\n",
                 "b".repeat(1 << 20)
             ),
             Cut,

@@ -14,17 +14,20 @@ const fn post(body: &'static str) -> Form {
 const WHOLE: &[(&str, &str, Verdict)] = &[
     (
         "a request within a length",
-        "POST /public/c HTTP/1.1\r\nHost: a\r\nContent-Length: 35\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /public/c HTTP/1.1\r\nHost: a\r\nContent-Length: 35\r\n\r\n\
+             GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
         posts("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"),
     ),
     (
         "a request within a chunk",
-        "POST /public/c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n23\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n\r\n0\r\n\r\n",
+        "POST /public/c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n23\r\n\
+             GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n\r\n0\r\n\r\n",
         posts("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"),
     ),
     (
         "a request within a GET",
-        "GET /public/c HTTP/1.1\r\nHost: a\r\nContent-Length: 35\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /public/c HTTP/1.1\r\nHost: a\r\nContent-Length: 35\r\n\r\n\
+             GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
         Forward(Form {
             line: "GET /public/c",
             host: "a",
@@ -44,12 +47,15 @@ const WHOLE: &[(&str, &str, Verdict)] = &[
     ),
     (
         "two behind each other",
-        "POST /public/c HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /public/d HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /public/c HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n\
+             abcGET /public/d HTTP/1.1\r\nHost: a\r\n\r\n",
         Several(&[post("abc"), get("GET /public/d")]),
     ),
     (
         "three behind each other",
-        "GET /public/d HTTP/1.1\r\nHost: a\r\n\r\nPOST /public/c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nPOST /public/c HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nde",
+        "GET /public/d HTTP/1.1\r\nHost: a\r\n\r\nPOST /public/c HTTP/1.1\r\nHost: a\r\n\
+             Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nPOST /public/c HTTP/1.1\r\n\
+             Host: a\r\nContent-Length: 2\r\n\r\nde",
         Several(&[get("GET /public/d"), post("abc"), post("de")]),
     ),
     (
@@ -59,32 +65,38 @@ const WHOLE: &[(&str, &str, Verdict)] = &[
     ),
     (
         "one behind a length of nothing (CL.0)",
-        "POST /public/c HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\nGET /public/d HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /public/c HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n\
+             GET /public/d HTTP/1.1\r\nHost: a\r\n\r\n",
         Several(&[post(""), get("GET /public/d")]),
     ),
     (
         "one behind a last chunk",
-        "POST /public/c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /public/d HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /public/c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
+             GET /public/d HTTP/1.1\r\nHost: a\r\n\r\n",
         Several(&[post(""), get("GET /public/d")]),
     ),
     (
         "refused with a length that has a request within",
-        "POST /closed HTTP/1.1\r\nHost: a\r\nContent-Length: 42\r\n\r\nGET /public/smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /closed HTTP/1.1\r\nHost: a\r\nContent-Length: 42\r\n\r\n\
+             GET /public/smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
         Deny(401),
     ),
     (
         "refused with a chunk that has a request within",
-        "POST /closed HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2a\r\nGET /public/smuggled HTTP/1.1\r\nHost: a\r\n\r\n\r\n0\r\n\r\n",
+        "POST /closed HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2a\r\n\
+             GET /public/smuggled HTTP/1.1\r\nHost: a\r\n\r\n\r\n0\r\n\r\n",
         Deny(401),
     ),
     (
         "refused with a path that is none and a request within",
-        "POST /public/..%2f HTTP/1.1\r\nHost: a\r\nContent-Length: 42\r\n\r\nGET /public/smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /public/..%2f HTTP/1.1\r\nHost: a\r\nContent-Length: 42\r\n\r\n\
+             GET /public/smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
         Deny(400),
     ),
     (
         "refused while its body is expected",
-        "POST /closed HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 42\r\n\r\nGET /public/smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /closed HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 42\r\n\r\n\
+             GET /public/smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
         Deny(401),
     ),
     (

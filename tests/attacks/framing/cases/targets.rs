@@ -63,6 +63,14 @@ const TARGETS: &[(&str, &[u8], Verdict)] = &[
     ("0xff", b"/public/\xff", Refuse(400)),
     ("overlong slash", b"/public\xc0\xafc", Refuse(400)),
     ("full-width slash", b"/public\xef\xbc\x8fc", Refuse(400)),
+    ("angle", b"/public/<c>", Refuse(400)),
+    ("angle in the query", b"/public/c?<x>", Refuse(400)),
+    ("quote", b"/public/\"c\"", Deny(400)),
+    ("quote in the query", b"/public/c?\"x\"", Refuse(400)),
+    ("backtick", b"/public/`c`", Refuse(400)),
+    ("absolute form with two colons", b"http://a:1:2/public/c", Refuse(400)),
+    ("absolute form with an open bracket", b"http://[::1/public/c", Refuse(400)),
+    ("absolute form with a percent", b"http://a%41/public/c", Deny(400)),
     ("UTF-8 in the authority", b"http://\xc3\xa9/public/c", Refuse(400)),
 ];
 
