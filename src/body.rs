@@ -264,7 +264,7 @@ impl Body for ResponseBody {
                     None => give_back(lease),
                     Some(Ok(piece)) => {
                         if let Some(trailers) = piece.trailers_mut() {
-                            crate::headers::to_client(trailers);
+                            crate::headers::trailers_to_client(trailers);
                         }
                         if incoming.is_end_stream() {
                             give_back(lease);

@@ -199,6 +199,11 @@ impl Worker {
             None if status == StatusCode::SWITCHING_PROTOCOLS => return Err(Reason::UpstreamBroken.into()),
             _ => {}
         }
+        // Of no class (RFC 9110 §15): one reader takes it for an error, another for a success.
+        if status.as_u16() > 599 {
+            tracing::warn!(route = %route.name, server = %answer.server, %status, "upstream response with no status");
+            return Err(Reason::UpstreamBroken.into());
+        }
         if headers::settle_framing(answer.response.headers_mut()).is_err() {
             tracing::warn!(route = %route.name, server = %answer.server, "upstream response with ambiguous framing");
             return Err(Reason::UpstreamBroken.into());

@@ -400,6 +400,29 @@ pub fn to_client(headers: &mut HeaderMap) {
     }
 }
 
+/// Turns the trailers of an upstream's response into those the client gets: none that would say anew how the response is
+/// framed, what its content is, who may keep it or who its client is (RFC 9110 §6.5.1). Whoever merges trailers into the
+/// header would believe them.
+///
+/// `grpc-status` and its kind stay.
+pub fn trailers_to_client(trailers: &mut HeaderMap) {
+    to_client(trailers);
+    for name in [
+        header::CONTENT_LENGTH,
+        header::TRAILER,
+        header::HOST,
+        header::CONTENT_TYPE,
+        header::CONTENT_ENCODING,
+        header::CONTENT_RANGE,
+        header::CACHE_CONTROL,
+        header::SET_COOKIE,
+        header::WWW_AUTHENTICATE,
+        header::LOCATION,
+    ] {
+        trailers.remove(name);
+    }
+}
+
 /// Marks an answer to a request with an identity as this user's alone, when nothing is said of who may keep it: a
 /// shared cache in front of the gateway would give it to the next one who asks (RFC 9111 §5.2.2.7).
 pub fn keep_private(headers: &mut HeaderMap) {

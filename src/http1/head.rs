@@ -3,6 +3,9 @@
 use super::Malformed;
 use super::field::{is_token, line_end, token_length, trim};
 
+/// The longest target that a URI can hold; a longer one hyper refuses without a word.
+const MAX_TARGET: usize = 65_534;
+
 /// Bounds of a head.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
@@ -167,17 +170,29 @@ fn request_line(line: &[u8]) -> Result<bool, Malformed> {
 
 /// Judges a request target (RFC 9112 §3.2). A fragment has no place in one: some cut it off, others take it for path.
 fn target(target: &[u8]) -> Result<(), Malformed> {
+    if target.len() > MAX_TARGET {
+        return Err(Malformed::TooLong);
+    }
     let is_form = match target {
         [b'/', ..] | b"*" => true,
         _ => ["http://", "https://"].iter().any(|scheme| {
             target.len() > scheme.len() && target[..scheme.len()].eq_ignore_ascii_case(scheme.as_bytes())
         }),
     };
-    if is_form && target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#') {
-        Ok(())
-    } else {
-        Err(Malformed::Target)
+    if !is_form {
+        return Err(Malformed::Target);
     }
+    let mut is_plain = target[0] == b'/';
+    for byte in target {
+        match byte {
+            b'#' => return Err(Malformed::Target),
+            b'"' | b'<' | b'>' | b'`' => is_plain = false,
+            byte if byte.is_ascii_graphic() => {}
+            _ => return Err(Malformed::Target),
+        }
+    }
+    // What hyper's URI does not take it refuses without a word, `http:///` for one: only some targets can be such.
+    if is_plain || http::Uri::try_from(target).is_ok() { Ok(()) } else { Err(Malformed::Target) }
 }
 
 /// A `Content-Length` in its one canonical form: digits, no sign, no leading zero, no list (RFC 9110 §8.6).

@@ -121,6 +121,10 @@ fn what_has_two_readings_is_refused_with_its_reason() {
         ("GET a:80 HTTP/1.1", Target),
         ("GET ftp://a/ HTTP/1.1", Target),
         ("GET http:// HTTP/1.1", Target),
+        ("GET http:///a HTTP/1.1", Target),
+        ("GET http://a:1:2/ HTTP/1.1", Target),
+        ("GET /<a> HTTP/1.1", Target),
+        ("GET /a?\"b\" HTTP/1.1", Target),
         ("GET ** HTTP/1.1", Target),
         ("CONNECT a:80 HTTP/1.1", NotImplemented),
     ];

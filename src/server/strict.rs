@@ -129,12 +129,16 @@ impl<S> Strict<S> {
         true
     }
 
+    /// Whether the answer was given to a request that asked for another protocol, and is still to be acted on.
+    fn is_decided(&self) -> bool {
+        self.state == State::Requests
+            && self.requests.is_undecided()
+            // Others before it may be answered only now.
+            && self.front.answers.load(Relaxed) == self.requests.heads()
+    }
+
     /// The answer to a request that asked for another protocol decides what follows it.
     fn settle(&mut self) {
-        // Others before it may be answered only now.
-        if self.front.answers.load(Relaxed) != self.requests.heads() {
-            return;
-        }
         if self.front.switched.load(Relaxed) {
             self.state = State::Switched;
             self.passes = self.held.len();
@@ -227,7 +231,7 @@ impl<S: AsyncRead + Unpin> Strict<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.state == State::Requests && this.requests.is_undecided() {
+        if this.is_decided() {
             this.settle();
         }
         loop {
@@ -271,7 +275,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Strict<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        // What is held may pass now, or be refused. hyper looks for it only when it is woken, as by more bytes, and none
+        // may come: a request behind one whose wish for another protocol was declined would never be answered.
+        if this.is_decided() {
+            cx.waker().wake_by_ref();
+        }
+        Pin::new(&mut this.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
