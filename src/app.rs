@@ -20,7 +20,7 @@ use crate::config::{Access, Config, Secret, Session};
 use crate::gateway::{Gateway, Worker, chain};
 use crate::revocation::Revocations;
 use crate::route::RouteTable;
-use crate::server::accept::{Admission, listen};
+use crate::server::accept::{Admission, listen, probe};
 use crate::server::listener::Terms;
 use crate::server::tls::{self, TlsError};
 use crate::server::worker::{self, Drained, WorkerSetup};
@@ -113,6 +113,8 @@ impl App {
             .enable_all()
             .build()
             .map_err(StartError::Thread)?;
+        // A start that fails on a taken port leaves nothing on the disk.
+        Sockets::probe(&config)?;
         let foundation = Foundation::open(&config, &control, UnixTime::now())?;
         let sockets = Sockets::bind(&config)?;
         let (listening, admin) = sockets.addresses();
@@ -292,6 +294,16 @@ struct Sockets {
 }
 
 impl Sockets {
+    /// Whether every address could be listened on. Listens on none: until all is ready clients shall be refused, not
+    /// kept waiting.
+    fn probe(config: &Config) -> Result<(), StartError> {
+        let public = config.server.listeners.iter().map(|listener| listener.address);
+        for address in public.chain(config.admin.as_ref().map(|admin| admin.listen)) {
+            probe(address).map_err(|cause| StartError::Listen { address, cause })?;
+        }
+        Ok(())
+    }
+
     fn bind(config: &Config) -> Result<Self, StartError> {
         let bind =
             |address: SocketAddr, count| listen(address, count).map_err(|cause| StartError::Listen { address, cause });

@@ -18,11 +18,7 @@ const BACKLOG: i32 = 1024;
 /// # Errors
 /// As the system says, also [`io::ErrorKind::AddrInUse`] when another process listens there.
 pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
-    // With SO_REUSEPORT a second gateway would silently share the port. A socket without it finds out.
-    let probe = socket(address, false)?;
-    probe.bind(&address.into())?;
-    let address = probe.local_addr()?.as_socket().unwrap_or(address);
-    drop(probe);
+    let address = probe(address)?;
     (0..workers)
         .map(|_| {
             // Shared only where it must be: another process of the same user could join in.
@@ -33,6 +29,17 @@ pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener
             Ok(socket.into())
         })
         .collect()
+}
+
+/// Whether `address` can be listened on: the address itself, with the port that the system chooses for port 0.
+///
+/// # Errors
+/// As the system says, also [`io::ErrorKind::AddrInUse`] when another process listens there.
+pub fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
+    // With SO_REUSEPORT a second gateway would silently share the port. A socket without it finds out.
+    let probe = socket(address, false)?;
+    probe.bind(&address.into())?;
+    Ok(probe.local_addr()?.as_socket().unwrap_or(address))
 }
 
 fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {

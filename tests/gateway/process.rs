@@ -35,6 +35,7 @@ fn each_fault_at_the_start_is_one_clear_error() {
         same_port.contains(&format!("cannot listen on {}", running.address)) && same_port.contains("in use"),
         "{same_port}"
     );
+    assert!(!place.path("data2").exists(), "a start that fails on a taken port leaves nothing behind");
     drop(running);
 
     std::fs::write(place.path("file"), "").unwrap();

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fjall::{Database, OwnedWriteBatch, PersistMode};
+use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode};
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
 use super::draft::Draft;
+use super::ledger::{Ledger, SEQUENCE_KEY};
 use super::tables::Tables;
 use crate::revocation::Revocations;
 
@@ -120,10 +121,11 @@ impl Committer {
         database: Database,
         tables: Tables,
         revocations: Arc<Revocations>,
+        (meta, ledger): (Keyspace, Ledger),
     ) -> Result<Self, std::io::Error> {
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
         let health = Arc::new(Health::default());
-        let writer = Writer { database, tables, revocations, health: health.clone() };
+        let writer = Writer { database, tables, revocations, meta, ledger, health: health.clone() };
         let thread = std::thread::Builder::new().name("session-store".into()).spawn(move || writer.run(waiting))?;
         Ok(Self { queue: Some(queue), health, thread: Some(thread) })
     }
@@ -197,6 +199,9 @@ struct Writer {
     database: Database,
     tables: Tables,
     revocations: Arc<Revocations>,
+    /// Where the number of each batch goes, in the batch.
+    meta: Keyspace,
+    ledger: Ledger,
     health: Arc<Health>,
 }
 
@@ -213,7 +218,7 @@ impl Drop for FailOnPanic<'_> {
 }
 
 impl Writer {
-    fn run(self, mut queue: mpsc::Receiver<Message>) {
+    fn run(mut self, mut queue: mpsc::Receiver<Message>) {
         while let Some(first) = queue.blocking_recv() {
             let mut batch = Vec::new();
             let mut weight = 0;
@@ -243,9 +248,10 @@ impl Writer {
         drop(self.sync());
     }
 
-    fn commit(&self, mut batch: Vec<Waiting>) {
+    fn commit(&mut self, mut batch: Vec<Waiting>) {
         // Goes before the batch does, so that whoever waits for it finds the store failed.
-        let _guard = FailOnPanic(&self.health);
+        let health = self.health.clone();
+        let _guard = FailOnPanic(&health);
         let outcome = self.apply(&mut batch);
         for Waiting { job, .. } in batch {
             job.answer(outcome.clone());
@@ -253,7 +259,7 @@ impl Writer {
     }
 
     /// Everything in the batch is durable and published when this returns `Ok`.
-    fn apply(&self, batch: &mut [Waiting]) -> Result<(), StoreError> {
+    fn apply(&mut self, batch: &mut [Waiting]) -> Result<(), StoreError> {
         if matches!(self.health.check(), Err(StoreError::Failed)) {
             return Err(StoreError::Failed);
         }
@@ -268,7 +274,11 @@ impl Writer {
             return Ok(());
         }
         let (written, revoked) = draft.finish();
-        self.write(self.tables.batch(&self.database, written)).map_err(|error| self.failed(&error))?;
+        let mut writes = self.tables.batch(&self.database, written);
+        writes.insert(&self.meta, SEQUENCE_KEY, self.ledger.next().to_be_bytes());
+        self.write(writes).map_err(|error| self.failed(&error))?;
+        // After the fsync, so that no number is told that is not on disk, and before the answers.
+        self.ledger.acknowledge().map_err(|error| self.failed(&error.into()))?;
         // In memory after the disk and before the answer: whoever is told of an end can rely on it everywhere.
         revoked.iter().for_each(|revocation| self.revocations.insert(revocation));
         Ok(())

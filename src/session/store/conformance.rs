@@ -30,6 +30,7 @@ macro_rules! cases {
             touch_moves_forward_only
             revocations_are_published_and_never_shortened
             a_purge_takes_what_has_expired_and_nothing_else
+            an_end_outlives_tokens_that_have_expired_by_a_minute
             what_was_started_is_finished_without_anyone_waiting
             a_closed_store_refuses
         }
@@ -160,17 +161,19 @@ pub(crate) async fn put_replaces_and_keep_does_not(store: &Store) {
 }
 
 pub(crate) async fn end_deletes_and_revokes_until_the_last_token_expired(store: &Store) {
-    create(store, session(1, "ann", 1)).await;
-    create(store, session(2, "ann", 1)).await;
+    // Of today: the token has not expired yet.
+    let created = UnixTime::now().since(at(0)).as_secs();
+    create(store, session(1, "ann", created)).await;
+    create(store, session(2, "ann", created)).await;
     let updated = store.update(id(1), end_with(EndReason::RefreshReused)).await.unwrap();
-    assert_eq!(updated.before, Some(session(1, "ann", 1)));
-    assert_eq!(refused(store, id(1), "ann", 1), Some(EndReason::RefreshReused));
-    assert_eq!(refused(store, id(2), "ann", 1), None);
+    assert_eq!(updated.before, Some(session(1, "ann", created)));
+    assert_eq!(refused(store, id(1), "ann", created), Some(EndReason::RefreshReused));
+    assert_eq!(refused(store, id(2), "ann", created), None);
     assert_eq!(store.find(id(1)).await.unwrap(), None);
     assert_eq!(listed(store, "ann").await, [id(2)]);
     let again = store.update(id(1), end_with(EndReason::SignedOut)).await.unwrap();
     assert_eq!((again.before, again.change, again.ended), (None, Change::Keep, Some(EndReason::RefreshReused)));
-    let last = session(1, "ann", 1).access_expires_at.plus(LEEWAY);
+    let last = session(1, "ann", created).access_expires_at.plus(LEEWAY);
     assert_eq!(store.revocations().purge(last), 0);
     assert_eq!(store.revocations().purge(last.plus(Duration::from_secs(1))), 1);
 }
@@ -397,6 +400,22 @@ pub(crate) async fn a_purge_takes_what_has_expired_and_nothing_else(store: &Stor
     assert_eq!(store.purge_revocations(at(201)).await.unwrap(), 1);
     // Memory is for the caller to purge.
     assert_eq!(store.revocations().len(), 1500);
+}
+
+pub(crate) async fn an_end_outlives_tokens_that_have_expired_by_a_minute(store: &Store) {
+    // What was opened with such a token may still be open, and is found by its entry.
+    let before = UnixTime::now();
+    create(store, session(1, "ann", 1)).await;
+    create(store, session(2, "eve", 1)).await;
+    store.update(id(1), end_with(EndReason::SessionIdle)).await.unwrap();
+    store.create(session(3, "eve", 2), NonZeroU32::new(1)).await.unwrap();
+    for (ended, name) in [(id(1), "ann"), (id(2), "eve")] {
+        assert!(session(1, "ann", 1).access_expires_at.plus(LEEWAY) < before, "{name}: nothing is tested");
+        assert!(refused(store, ended, name, 1).is_some(), "{name}");
+    }
+    let soon = before.plus(Duration::from_secs(59));
+    assert_eq!((store.purge_revocations(soon).await.unwrap(), store.revocations().purge(soon)), (0, 0));
+    assert_eq!(store.revocations().purge(UnixTime::now().plus(Duration::from_secs(62))), 2);
 }
 
 pub(crate) async fn what_was_started_is_finished_without_anyone_waiting(store: &Store) {

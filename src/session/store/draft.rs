@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::ops::Bound;
+use std::time::Duration;
 
 use fjall::Slice;
 
@@ -15,6 +16,13 @@ use crate::clock::{LEEWAY, UnixTime};
 use crate::ids::{SessionId, SessionName, UserId};
 use crate::revocation::{EndReason, Revocation, UserEnd};
 use crate::session::Session;
+
+/// How long the end of a session is kept at least, though all its tokens have expired.
+///
+/// What was opened with a token may last longer than the token (`on_token_expiry = "keep"`), and ends because its
+/// gateway finds the end among the revocations: it looks five times a second, and other gateways learn of an end within
+/// seconds. An entry that a purge may take at once could be gone before.
+const LEAST_LIFE: Duration = Duration::from_secs(60);
 
 /// The kinds of rows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,6 +53,11 @@ pub(super) trait Rows {
     /// The time by the clock that all gateways of a shared store go by.
     fn clock(&self) -> Option<UnixTime> {
         None
+    }
+
+    /// The time as well as it is known here.
+    fn now(&self) -> UnixTime {
+        self.clock().unwrap_or_else(UnixTime::now)
     }
 
     /// Whether a row of [`Table::Sessions`] can go by itself and leave its key in [`Table::ByUser`] behind.
@@ -192,10 +205,10 @@ impl<'a> Draft<'a> {
         self.put_revocation(key, record)
     }
 
-    /// Deletes the row and refuses its tokens until the last one must have expired.
+    /// Deletes the row and refuses its tokens until the last one must have expired, but for [`LEAST_LIFE`] at least.
     fn end(&mut self, session: &Session, reason: EndReason) -> Result<(), StoreError> {
         self.delete(session);
-        let expires_at = session.access_expires_at.plus(LEEWAY);
+        let expires_at = session.access_expires_at.plus(LEEWAY).max(self.rows.now().plus(LEAST_LIFE));
         self.revoke(Revocation::Session { session: session.id.into(), reason, expires_at })
     }
 

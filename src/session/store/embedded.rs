@@ -1,16 +1,21 @@
 //! The embedded store: a log-structured database in a directory of this machine, written by one thread.
 
+mod error;
+pub(super) mod journal;
+
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io;
 use std::num::NonZeroU32;
 use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _};
 
+pub use self::error::OpenError;
+use self::journal::Journals;
 use super::committer::Committer;
+use super::ledger::{self, Acknowledged, Ledger, SEQUENCE_KEY};
 use super::tables::{Tables, unreadable};
 use super::{
     Decide, EndUser, ListPosition, ScanPage, ScanPosition, SessionStore, StoreError, StoreFuture, Updated, record,
@@ -33,43 +38,8 @@ const PURGE_CHUNK: usize = 512;
 
 const FORMAT_KEY: &str = "format";
 
-/// Why a data directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// There is a file in its place.
-    #[error("data directory {} is not a directory", .0.display())]
-    NotADirectory(PathBuf),
-    /// Another process has it open. Two would hand out two successors of one refresh token.
-    #[error("data directory {} is used by another process", .0.display())]
-    InUse(PathBuf),
-    /// It, or something in it, cannot be made, read or written.
-    #[error("cannot {doing} data directory {}", path.display())]
-    Io {
-        /// `create`, `lock`, …
-        doing: &'static str,
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A later version of Portcullis has written it.
-    #[error("data directory {} has format {found}, this version knows formats up to {}", path.display(), record::FORMAT)]
-    NewerFormat {
-        /// The directory.
-        path: PathBuf,
-        /// What is there.
-        found: u32,
-    },
-    /// The database in it cannot be read.
-    #[error("cannot open the session store in {}", path.display())]
-    Damaged {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
+/// The directories of tables, one for each keyspace, and the database's own.
+const TABLE_DIRECTORIES: std::ops::RangeInclusive<u32> = 0..=5;
 
 /// Sessions in a directory, for one process.
 pub struct EmbeddedStore {
@@ -109,7 +79,14 @@ impl EmbeddedStore {
         };
 
         let home = path.join("store");
-        if !home.try_exists().map_err(io("read"))? {
+        let told = Acknowledged::read(path).map_err(io("read"))?.transpose();
+        let told = told.map_err(|file| OpenError::DamagedFile { file, offset: 0 })?;
+        if home.try_exists().map_err(io("read"))? {
+            check_files(path, &home, told)?;
+        } else if told.is_some_and(|told| told.sequence > 0) {
+            return Err(OpenError::Missing(home));
+        } else {
+            ledger::create(path).map_err(io("write to"))?;
             // Made beside and moved into place whole: a first start that is cut off leaves nothing half-made.
             let unfinished = path.join("store.new");
             if unfinished.try_exists().map_err(io("read"))? {
@@ -129,12 +106,15 @@ impl EmbeddedStore {
         // A process that was killed leaves writes that the kernel has and the disk has not. We are about to act on
         // them, so they must be as durable as if we had acknowledged them.
         database.persist(PersistMode::SyncAll).map_err(damaged)?;
+        let last = check_sequence(path, &meta, told)?;
+        let newest = journal::newest(&home).map_err(io("read"))?;
+        let ledger = Ledger::open(path, &home, last, newest).map_err(io("write to"))?;
         let bad_record = |source: StoreError| OpenError::Damaged { path: path.to_owned(), source: Box::new(source) };
         for entry in tables.revocations.iter() {
             let (key, value) = entry.into_inner().map_err(damaged)?;
             record::decode_revocation(&key, &value, |revocation| revocations.insert(revocation)).map_err(bad_record)?;
         }
-        let committer = Committer::start(database.clone(), tables.clone(), revocations.clone())
+        let committer = Committer::start(database.clone(), tables.clone(), revocations.clone(), (meta, ledger))
             .map_err(io("start a thread for"))?;
         Ok(Self { committer, tables, database, revocations, _lock: lock })
     }
@@ -199,6 +179,66 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
         Err(TryLockError::Error(source)) => Err(io(source)),
     }
+}
+
+/// Whether the files of the database in `home` are there and whole, as far as it would not say so itself. Drops a batch
+/// that a power cut left half written.
+fn check_files(path: &Path, home: &Path, told: Option<Acknowledged>) -> Result<(), OpenError> {
+    for number in TABLE_DIRECTORIES {
+        // Without it the database takes the table for one that was never finished, and removes it.
+        let current = home.join("keyspaces").join(number.to_string()).join("current");
+        let there = current.try_exists();
+        if !there.map_err(|source| OpenError::Io { doing: "read", path: path.to_owned(), source })? {
+            return Err(OpenError::Missing(current));
+        }
+    }
+    let found = Journals::read(home)?;
+    let told = told.unwrap_or_default();
+    if found.newest.is_none_or(|newest| newest < told.journal) {
+        return Err(OpenError::Missing(journal::named(home, told.journal)));
+    }
+    // Journals go when all of them is in tables, the oldest first: when any batch is there, so is the last.
+    let behind = found.last.is_some_and(|last| last < told.sequence);
+    match found.torn {
+        Some((file, offset)) if behind => Err(OpenError::DamagedFile { file, offset }),
+        None if behind => Err(lost(path, found.last.unwrap_or_default(), told)),
+        Some((file, offset)) => {
+            tracing::warn!(
+                file = %file.display(),
+                offset,
+                "dropped a write that a power cut left unfinished and that nobody was told of"
+            );
+            let io = |source| OpenError::Io { doing: "write to", path: path.to_owned(), source };
+            journal::cut(&file, offset).map_err(io)
+        }
+        None => Ok(()),
+    }
+}
+
+/// The number of the last batch, which must not be before the last that was acknowledged.
+fn check_sequence(path: &Path, meta: &Keyspace, told: Option<Acknowledged>) -> Result<u64, OpenError> {
+    let damaged = |source: StoreError| OpenError::Damaged { path: path.to_owned(), source: Box::new(source) };
+    let last = match meta.get(SEQUENCE_KEY).map_err(unreadable).map_err(damaged)? {
+        None => None,
+        Some(number) => {
+            let number = (&*number).try_into().ok().map(u64::from_be_bytes);
+            Some(number.ok_or_else(|| damaged(StoreError::Corrupt("number of the last change")))?)
+        }
+    };
+    match (last, told) {
+        (_, Some(told)) if last.unwrap_or_default() < told.sequence => Err(lost(path, last.unwrap_or_default(), told)),
+        (Some(_), None) => Err(OpenError::Missing(ledger::file(path))),
+        (None, None) => {
+            // A store from before changes were counted.
+            let io = |source| OpenError::Io { doing: "write to", path: path.to_owned(), source };
+            ledger::create(path).map_err(io).map(|()| 0)
+        }
+        (last, Some(_)) => Ok(last.unwrap_or_default()),
+    }
+}
+
+fn lost(path: &Path, found: u64, told: Acknowledged) -> OpenError {
+    OpenError::Lost { path: path.to_owned(), found, acknowledged: told.sequence }
 }
 
 fn open_database(home: &Path) -> Result<(Database, Tables, Keyspace), fjall::Error> {
@@ -313,6 +353,8 @@ impl SessionStore for EmbeddedStore {
     }
 }
 
+#[cfg(test)]
+mod damage;
 #[cfg(test)]
 mod hand_over;
 #[cfg(test)]

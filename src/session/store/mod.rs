@@ -3,6 +3,7 @@
 mod committer;
 mod draft;
 pub mod embedded;
+mod ledger;
 mod record;
 pub mod redis;
 mod tables;

@@ -31,7 +31,7 @@ fn opened() -> Opened {
 
 conformance!(opened);
 
-fn open(path: &Path) -> EmbeddedStore {
+pub(super) fn open(path: &Path) -> EmbeddedStore {
     EmbeddedStore::open(path, Arc::new(Revocations::new())).unwrap()
 }
 
@@ -39,7 +39,7 @@ fn refusal(path: &Path) -> String {
     EmbeddedStore::open(path, Arc::new(Revocations::new())).unwrap_err().to_string()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -52,7 +52,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn end(reason: EndReason) -> Decide {
+pub(super) fn end(reason: EndReason) -> Decide {
     Box::new(move |_, _| Change::End(reason))
 }
 
@@ -117,6 +117,7 @@ async fn everything_acknowledged_is_there_without_a_shutdown() {
     // The directory as a killed process leaves it: nothing of the open store is closed or flushed.
     let left = dir.path().join("left");
     copy(&dir.path().join("store"), &left.join("store"));
+    fs::copy(dir.path().join("acknowledged"), left.join("acknowledged")).unwrap();
     assert_filled(&open(&left)).await;
 }
 
@@ -127,6 +128,7 @@ async fn a_cut_journal_loses_whole_batches_only() {
     store.create(session(1, "ann", 1), None).await.unwrap();
     let left = dir.path().join("left");
     copy(&dir.path().join("store"), &left.join("store"));
+    fs::copy(dir.path().join("acknowledged"), left.join("acknowledged")).unwrap();
     let journal = |home: &Path| {
         let mut journals: Vec<_> = fs::read_dir(home)
             .unwrap()
