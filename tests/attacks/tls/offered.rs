@@ -1,9 +1,13 @@
 //! What is agreed on at all: asked for with everything there is.
 
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, CustomExtension, KeyPair};
+
 use super::raw::extension::*;
 use super::raw::*;
-use super::{PATIENCE, gateway, with_rsa};
-use crate::support::Backend;
+use super::{PATIENCE, certificates, gateway, with_rsa};
+use crate::support::{Backend, Gateway, Toml, Workplace};
 
 /// Those of all 65,536 that the gateway at this end agrees to, asked for by halves.
 fn agreed(all: &[u16], asked: &dyn Fn(&[u16]) -> Outcome) -> Vec<u16> {
@@ -154,9 +158,31 @@ fn without_a_protocol_in_common_both_versions_say_so() {
         let mut config = super::client(version);
         config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
         let name = "localhost".try_into().unwrap();
-        let mut client = rustls::ClientConnection::new(std::sync::Arc::new(config), name).unwrap();
+        let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
         let mut socket = std::net::TcpStream::connect(gateway.address).unwrap();
         let error = client.complete_io(&mut socket).unwrap_err().to_string();
         assert!(error.contains("NoApplicationProtocol"), "{version:?}: {error}");
     }
+}
+
+/// RFC 7633: what the certificate asks of its server is not done here, and stops nothing. Clients that insist refuse it.
+#[test]
+fn a_certificate_that_asks_for_a_staple_is_served_without_one() {
+    let backend = Backend::start();
+    let place = Arc::new(Workplace::new());
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    // TLS feature: status_request.
+    let staple = CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 24], vec![0x30, 3, 2, 1, 5]);
+    params.custom_extensions = vec![staple];
+    let certificate = params.self_signed(&key).unwrap();
+    std::fs::write(place.path("staple.pem"), certificate.pem()).unwrap();
+    std::fs::write(place.path("staple-key.pem"), key.serialize_pem()).unwrap();
+    let server = format!("workers = 1\n{}", certificates(&["staple"]));
+    let gateway = Gateway::at(place, &Toml { server, tls: false, ..Toml::default() }, &[backend.address]);
+    let hello = Hello::tls12().and(STATUS_REQUEST, [1, 0, 0, 0, 0]);
+    let chosen = say(gateway.address, &hello.bytes(), PATIENCE).chosen();
+    assert_eq!(chosen.certificate.as_deref(), Some(certificate.der().as_ref()));
+    assert_eq!(chosen.extension(STATUS_REQUEST), None);
+    assert_eq!(chosen.messages, [2, 11, 12, 14]);
 }

@@ -17,10 +17,11 @@ fn gateway(backend: &Backend, algorithm: &'static SignatureAlgorithm) -> Gateway
     let (place, authority) = (Arc::new(Workplace::new()), Authority::new());
     let key = KeyPair::generate_for(algorithm).unwrap();
     let issued = authority.issue_key("localhost", key, |params| {
+        // Half a year from this month on: neither soon over nor longer than browsers take.
         let today = portcullis::clock::UnixTime::now().to_string();
-        let year: i32 = today[..4].parse().unwrap();
-        params.not_before = rcgen::date_time_ymd(year - 1, 12, 31);
-        params.not_after = rcgen::date_time_ymd(year + 1, 1, 20);
+        let (year, month): (i32, u8) = (today[..4].parse().unwrap(), today[5..7].parse().unwrap());
+        params.not_before = rcgen::date_time_ymd(year, month, 1);
+        params.not_after = rcgen::date_time_ymd(year + i32::from(month > 6), (month + 5) % 12 + 1, 1);
         // Unlike that of the authority, or it looks as if it had signed itself.
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, "localhost");
