@@ -93,7 +93,7 @@ pub enum TlsError {
 /// A certificate that passed its checks.
 #[derive(Debug)]
 pub struct Loaded {
-    /// DNS names and addresses in it, in lower case.
+    /// DNS names in it, in lower case. No addresses: a client cannot ask for one (RFC 6066 §3).
     pub names: Vec<String>,
     /// Until when it is valid.
     pub expires: UnixTime,

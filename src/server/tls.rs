@@ -3,12 +3,28 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, cipher_suite};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SupportedCipherSuite};
 
 pub use crate::certificate::{Loaded, TlsError, load};
+
+/// What may be agreed on, the first in common: an AEAD each, with a key exchange of the connection's own (RFC 9325 §4.1).
+///
+/// Written down, so that what another version of a library adds is not offered before somebody has looked at it.
+const SUITES: [SupportedCipherSuite; 9] = [
+    cipher_suite::TLS13_AES_128_GCM_SHA256,
+    cipher_suite::TLS13_AES_256_GCM_SHA384,
+    cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+    cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+    cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+];
 
 /// Chooses by the server name the client asks for; the first certificate when none fits.
 ///
@@ -48,12 +64,18 @@ pub fn server_config(certificates: Vec<Loaded>) -> Result<Option<Arc<ServerConfi
             map.entry(name).or_insert_with(|| certificate.key.clone());
         }
     }
-    // rustls offers TLS 1.2 with AEAD and ECDHE only, and neither compression nor renegotiation.
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    // Compression and renegotiation are nothing that rustls has.
+    let provider = CryptoProvider { cipher_suites: SUITES.to_vec(), ..aws_lc_rs::default_provider() };
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(TlsError::Setup)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(by_name));
+    // Ours is the order, the cheapest first: each of them is good, and a client's order is mostly its library's habit.
+    config.ignore_client_order = true;
+    // Agreed on with whoever offers it, and no session goes over from one kind to the other. Not demanded: what it
+    // prevents (RFC 7627 §1) needs client certificates or renegotiation, and there is neither.
+    config.require_ems = false;
     // The last one for clients that offer nothing else, as `curl --http1.0` does: HTTP/1 serves them all the same, and a
     // handshake without a name in common would fail (RFC 7301 §3.2).
     config.alpn_protocols = [&b"h2"[..], b"http/1.1", b"http/1.0"].map(<[u8]>::to_vec).to_vec();

@@ -44,9 +44,13 @@ impl Authority {
     }
 
     pub(crate) fn issue_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Issued {
+        self.issue_key(name, KeyPair::generate().expect("a key"), change)
+    }
+
+    /// For a key that is there already.
+    pub(crate) fn issue_key(&self, name: &str, key: KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Issued {
         let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
         change(&mut params);
-        let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
         Issued { pem: certificate.pem(), certificate: certificate.der().clone(), key }
     }
