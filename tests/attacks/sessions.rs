@@ -1,1 +1,3 @@
-//! Sessions under attack: storms, guesses, stolen tokens.
+//! Sessions: what the standards ask of them.
+
+mod standards;
