@@ -1,7 +1,7 @@
 //! Puts the rooms together: opens what the configuration names, starts the threads, and stops them in order.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use crate::config::{Access, Config, Secret, Session};
 use crate::gateway::{Gateway, Worker, chain};
 use crate::revocation::Revocations;
 use crate::route::RouteTable;
-use crate::server::accept::{Admission, listen, probe};
+use crate::server::accept::{self, Admission};
 use crate::server::listener::Terms;
 use crate::server::tls::{self, TlsError};
 use crate::server::worker::{self, Drained, WorkerSetup};
@@ -42,6 +42,9 @@ const CONTROL_THREADS: usize = 2;
 
 /// The admin listener gives its own calls 5 s to end; this is for when it does not.
 const ADMIN_DRAIN: Duration = Duration::from_secs(6);
+
+/// Stands for a socket that does not know its address, which a bound one does.
+const UNSPECIFIED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// Why the gateway did not start. Nothing is left running.
 #[derive(Debug, thiserror::Error)]
@@ -107,16 +110,24 @@ impl App {
     /// # Errors
     /// [`StartError`] says what to mend.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        // Before the store is opened: a start that fails on a taken port leaves nothing on the disk.
+        let sockets = Sockets::bind(&config)?;
+        Self::start_on(config, sockets)
+    }
+
+    /// As [`App::start`], on sockets that were bound before: the process may have given up its right to do so since.
+    ///
+    /// # Errors
+    /// [`StartError`] says what to mend.
+    pub fn start_on(config: Config, sockets: Sockets) -> Result<Self, StartError> {
         let control = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(CONTROL_THREADS)
             .thread_name("control")
             .enable_all()
             .build()
             .map_err(StartError::Thread)?;
-        // A start that fails on a taken port leaves nothing on the disk.
-        Sockets::probe(&config)?;
         let foundation = Foundation::open(&config, &control, UnixTime::now())?;
-        let sockets = Sockets::bind(&config)?;
+        sockets.start_listening()?;
         let (listening, admin) = sockets.addresses();
         let access = AccessWriter::start(&config.log).map_err(StartError::Thread)?;
 
@@ -285,8 +296,9 @@ impl Foundation {
     }
 }
 
-/// All listening sockets, bound before any thread is started.
-struct Sockets {
+/// All sockets that are listened on, bound before any thread is started.
+#[derive(Debug)]
+pub struct Sockets {
     /// For each listener, one socket for each worker.
     public: Vec<Vec<TcpListener>>,
     /// The admin listener's, with its token.
@@ -294,19 +306,14 @@ struct Sockets {
 }
 
 impl Sockets {
-    /// Whether every address could be listened on. Listens on none: until all is ready clients shall be refused, not
-    /// kept waiting.
-    fn probe(config: &Config) -> Result<(), StartError> {
-        let public = config.server.listeners.iter().map(|listener| listener.address);
-        for address in public.chain(config.admin.as_ref().map(|admin| admin.listen)) {
-            probe(address).map_err(|cause| StartError::Listen { address, cause })?;
-        }
-        Ok(())
-    }
-
-    fn bind(config: &Config) -> Result<Self, StartError> {
-        let bind =
-            |address: SocketAddr, count| listen(address, count).map_err(|cause| StartError::Listen { address, cause });
+    /// Binds what `config` says; nobody is let in before [`App::start_on`].
+    ///
+    /// # Errors
+    /// [`StartError::Listen`]
+    pub fn bind(config: &Config) -> Result<Self, StartError> {
+        let bind = |address: SocketAddr, count| {
+            accept::bind(address, count).map_err(|cause| StartError::Listen { address, cause })
+        };
         let workers = config.server.workers.get();
         let listeners = config.server.listeners.iter();
         let public = listeners.map(|listener| bind(listener.address, workers)).collect::<Result<_, _>>()?;
@@ -315,6 +322,17 @@ impl Sockets {
             None => None,
         };
         Ok(Self { public, admin })
+    }
+
+    fn start_listening(&self) -> Result<(), StartError> {
+        let admin = self.admin.as_ref().map(|(listener, _)| std::slice::from_ref(listener));
+        for sockets in self.public.iter().map(Vec::as_slice).chain(admin) {
+            accept::start_listening(sockets).map_err(|cause| {
+                let address = sockets.first().and_then(|socket| socket.local_addr().ok());
+                StartError::Listen { address: address.unwrap_or(UNSPECIFIED), cause }
+            })?;
+        }
+        Ok(())
     }
 
     fn addresses(&self) -> (Vec<SocketAddr>, Option<SocketAddr>) {

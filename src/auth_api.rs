@@ -97,6 +97,10 @@ pub struct AuthApi {
     signing: Arc<SigningKeys>,
     per_session: Limiter,
     per_address: Limiter,
+    /// Of logouts, which cost the store as much. Apart from refreshes: who floods one must not keep a user from the other.
+    logouts_per_session: Limiter,
+    /// Of logouts with tokens that are none of ours. Only these: a neighbour who guesses keeps nobody from signing out.
+    logout_guesses: Limiter,
     /// What pages of other origins may do.
     pub cors: Option<CorsPolicy>,
     metrics: Arc<SharedMetrics>,
@@ -128,6 +132,8 @@ impl AuthApi {
             signing,
             per_session: Limiter::new(limits.refreshes_per_session),
             per_address: Limiter::new(limits.refreshes_per_address),
+            logouts_per_session: Limiter::new(limits.refreshes_per_session),
+            logout_guesses: Limiter::new(limits.refreshes_per_address),
             cors: config.auth.cors.as_ref().map(CorsPolicy::new),
             metrics,
         }
@@ -175,8 +181,8 @@ impl AuthApi {
         body: Incoming,
     ) -> Result<Response<Bytes>, Rejection> {
         let now = Instant::now();
-        self.per_address.take(owner_of(call.client), now).map_err(too_many)?;
-        let form = Form::read(call.parts, body).await?;
+        self.per_address.take(owner_of(call.client), now).map_err(too_many_refreshes)?;
+        let form = Form::read(call.parts, body).await?.without_empty();
         match form.grant_type.as_deref() {
             Some("refresh_token") => {}
             None if form.is_json => {}
@@ -185,7 +191,7 @@ impl AuthApi {
         }
         let token = form.refresh_token.ok_or(Reason::InvalidRequest)?;
         if let Some(id) = sessions.read_refresh_token(&token) {
-            self.per_session.take(id, now).map_err(too_many)?;
+            self.per_session.take(id, now).map_err(too_many_refreshes)?;
         }
         let asked = sessions.clone();
         // The store is asked on its own threads; the worker goes on with other requests.
@@ -221,20 +227,27 @@ impl AuthApi {
         body: Incoming,
     ) -> Result<Response<Bytes>, Rejection> {
         let scope = scope(call.parts.uri.query())?;
-        let form = Form::read(call.parts, body).await?;
+        let form = Form::read(call.parts, body).await?.without_empty();
         // RFC 7009 §2.2: 200, also for a token that means nothing to us.
         if let Some(token) = &form.token {
-            if let Some(target) = self.target_of(sessions, call, token) {
-                self.end(sessions, call, target, scope).await?;
+            match self.target_of(sessions, call, token) {
+                Some(target) => self.end(sessions, call, target, scope).await?,
+                None => self.count_guess(call)?,
             }
             return Ok(reject::json(StatusCode::OK, Bytes::new()));
         }
         let target = match &form.refresh_token {
-            Some(token) => Target::Session(sessions.read_refresh_token(token).ok_or(Reason::InvalidGrant)?),
+            Some(token) => match sessions.read_refresh_token(token) {
+                Some(id) => Target::Session(id),
+                None => return Err(self.count_guess(call).err().unwrap_or(Reason::InvalidGrant.into())),
+            },
             None => {
                 let values = call.parts.headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
                 let token = bearer_token(values, call.gateway.config.limits.token_bytes.get())?;
-                Target::Identity(Box::new(signed(call.gateway, token)?))
+                match signed(call.gateway, token) {
+                    Ok(identity) => Target::Identity(Box::new(identity)),
+                    Err(why) => return Err(self.count_guess(call).err().unwrap_or(why.into())),
+                }
             }
         };
         self.end(sessions, call, target, scope).await?;
@@ -250,6 +263,11 @@ impl AuthApi {
         }
     }
 
+    /// A token that is none of ours.
+    fn count_guess(&self, call: &Call<'_>) -> Result<(), Rejection> {
+        self.logout_guesses.take(owner_of(call.client), Instant::now()).map(drop).map_err(too_many_logouts)
+    }
+
     async fn end(
         &self,
         sessions: &Arc<Sessions>,
@@ -257,6 +275,12 @@ impl AuthApi {
         target: Target,
         scope: Scope,
     ) -> Result<(), Rejection> {
+        let now = Instant::now();
+        let counted = match &target {
+            Target::Session(id) => self.logouts_per_session.take((OWN_ISSUER, &SessionName::Own(*id)), now),
+            Target::Identity(identity) => self.logouts_per_session.take((identity.issuer, &identity.session), now),
+        };
+        counted.map_err(too_many_logouts)?;
         let sessions = sessions.clone();
         let ended = async move { end(&sessions, &target, scope, UnixTime::now()).await };
         match call.gateway.control.spawn(ended).await {
@@ -360,8 +384,16 @@ fn store_failed(what: &str, error: &StoreError) -> Rejection {
     Reason::StoreUnavailable.into()
 }
 
-fn too_many(exceeded: Exceeded) -> Rejection {
-    Rejection { retry_after: Some(seconds(exceeded.retry_in).max(1)), ..Rejection::from(Reason::TooManyRefreshes) }
+fn too_many_refreshes(exceeded: Exceeded) -> Rejection {
+    too_many(Reason::TooManyRefreshes, exceeded)
+}
+
+fn too_many_logouts(exceeded: Exceeded) -> Rejection {
+    too_many(Reason::TooManyLogouts, exceeded)
+}
+
+fn too_many(reason: Reason, exceeded: Exceeded) -> Rejection {
+    Rejection { retry_after: Some(seconds(exceeded.retry_in).max(1)), ..Rejection::from(reason) }
 }
 
 /// RFC 6749 §5.1
@@ -379,8 +411,10 @@ fn token_response(pair: &TokenPair) -> Response<Bytes> {
         expires_in: pair.expires_in.as_secs(),
         refresh_token: &pair.refresh_token,
     };
-    match serde_json::to_vec(&tokens) {
-        Ok(body) => reject::json(StatusCode::OK, Bytes::from(body)),
+    // As large as it gets: growing would leave copies behind in memory. What is sent is cleared once it was.
+    let mut body = Zeroizing::new(Vec::with_capacity(pair.access_token.len() + pair.refresh_token.len() + 128));
+    match serde_json::to_writer(&mut *body, &tokens) {
+        Ok(()) => reject::json(StatusCode::OK, Bytes::from_owner(body)),
         // Strings and a number always serialize.
         Err(_) => reject::json(StatusCode::INTERNAL_SERVER_ERROR, Bytes::new()),
     }
@@ -428,6 +462,16 @@ impl Form {
             "application/x-www-form-urlencoded" => Self::from_form(&bytes),
             "application/json" => Self::from_json(&bytes),
             _ => Err(Reason::InvalidRequest),
+        }
+    }
+
+    /// A parameter without a value is as if it was not there (RFC 6749 §3.2).
+    fn without_empty(self) -> Self {
+        Self {
+            grant_type: self.grant_type.filter(|value| !value.is_empty()),
+            refresh_token: self.refresh_token.filter(|value| !value.is_empty()),
+            token: self.token.filter(|value| !value.is_empty()),
+            ..self
         }
     }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use zeroize::Zeroizing;
 
 use crate::clock::UnixTime;
 use crate::config::Certificate;
@@ -112,8 +113,7 @@ pub fn load(certificate: &Certificate, now: UnixTime) -> Result<Loaded, TlsError
     let (names, expires) = inspect(leaf, path, now)?;
 
     let key_path = &certificate.key;
-    let key =
-        PrivateKeyDer::from_pem_file(key_path).map_err(|cause| TlsError::Read { path: key_path.clone(), cause })?;
+    let key = private_key(key_path).map_err(|cause| TlsError::Read { path: key_path.clone(), cause })?;
     let unusable = |cause| TlsError::Key { path: key_path.clone(), cause };
     let key = aws_lc_rs::default_provider().key_provider.load_private_key(key).map_err(unusable)?;
     let certified = CertifiedKey::new(chain, key);
@@ -123,6 +123,12 @@ pub fn load(certificate: &Certificate, now: UnixTime) -> Result<Loaded, TlsError
         Err(_) => return Err(TlsError::KeyMismatch { key: key_path.clone(), chain: path.clone() }),
     }
     Ok(Loaded { names, expires, key: Arc::new(certified) })
+}
+
+/// The key in a PEM file. What was read of the file is cleared; the key itself is aws-lc's, which clears what it frees.
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, pem::Error> {
+    let bytes = Zeroizing::new(std::fs::read(path).map_err(pem::Error::Io)?);
+    PrivateKeyDer::from_pem_slice(&bytes)
 }
 
 /// Reads the authorities in the PEM file at `path`.

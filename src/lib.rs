@@ -21,6 +21,7 @@
 //! - [`auth_api`]: the public endpoints.
 //! - [`gateway`]: a request, end to end.
 //! - [`server`]: sockets, TLS, deadlines, workers.
+//! - [`sandbox`]: what the process gives up before it serves.
 //! - [`admin`]: the admin listener.
 //! - [`tasks`], [`app`]: background work, and the assembly.
 //! - [`cli`]: the command line.
@@ -44,6 +45,7 @@ pub mod path;
 pub mod reject;
 pub mod revocation;
 pub mod route;
+pub mod sandbox;
 pub mod server;
 pub mod session;
 mod shared_files;

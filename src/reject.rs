@@ -151,6 +151,9 @@ reasons! {
         RateLimited = 429 "rate_limited";
         /// More refreshes than `limits.refreshes_per_session` or `limits.refreshes_per_address`.
         TooManyRefreshes = 429 "too_many_refreshes";
+        /// More logouts of one session than `limits.refreshes_per_session`, or from one address with tokens that are none of
+        /// ours than `limits.refreshes_per_address`.
+        TooManyLogouts = 429 "too_many_logouts";
     }
 }
 

@@ -1,7 +1,7 @@
 //! What holds for every request: the admin token, a deadline, and answers that nobody keeps.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{Digest, SHA256, digest};
@@ -42,6 +42,10 @@ impl std::fmt::Debug for TokenDigest {
 pub(super) async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     // The raw path, as the router matches it: any other spelling of an open path is not open.
     let asks = !admin.open.contains(&request.uri().path());
+    let client = request.extensions().get::<Client>().map(|client| client.0);
+    if let Some(wait) = client.filter(|_| asks).and_then(|client| admin.guesses.wait(client.ip(), Instant::now())) {
+        tokio::time::sleep(wait).await;
+    }
     let checked = if asks { check(request.headers(), &admin.token) } else { Ok(()) };
     let mut response = match checked {
         Ok(()) => match tokio::time::timeout(REQUEST_DEADLINE, next.run(request)).await {
@@ -49,8 +53,10 @@ pub(super) async fn guard(State(admin): State<Arc<Admin>>, request: Request, nex
             Err(_) => Refusal::from(AdminReason::DeadlineExceeded).into_response(),
         },
         Err(reason) => {
-            let client = request.extensions().get::<Client>().map(|client| client.0);
-            tracing::warn!(?client, reason = reason.as_str(), "an admin request without the admin token");
+            let guessed = client.filter(|_| reason == AdminReason::WrongToken);
+            if guessed.is_none_or(|client| admin.guesses.count(client.ip(), Instant::now())) {
+                tracing::warn!(?client, reason = reason.as_str(), "an admin request without the admin token");
+            }
             Refusal::from(reason).into_response()
         }
     };

@@ -6,6 +6,7 @@
 //! `status`.
 
 mod guard;
+mod guesses;
 mod input;
 mod keys;
 mod listener;
@@ -27,6 +28,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::guard::TokenDigest;
+use self::guesses::Guesses;
 use self::refusal::{AdminReason, Refusal};
 use crate::app::Readiness;
 use crate::config::Secret;
@@ -61,6 +63,7 @@ pub async fn serve(listener: TcpListener, state: AdminState, stopping: watch::Re
 struct Admin {
     state: AdminState,
     token: TokenDigest,
+    guesses: Guesses,
     /// Paths that ask for no token.
     open: Vec<&'static str>,
     /// Held by a rotation of keys.
@@ -132,7 +135,8 @@ fn router(state: AdminState) -> Router {
     let endpoints = endpoints();
     let open = endpoints.iter().filter(|one| one.access == Access::Open).map(|one| one.path).collect();
     let token = TokenDigest::of(state.token.expose().as_bytes());
-    let admin = Arc::new(Admin { state, token, open, rotating: tokio::sync::Mutex::default() });
+    let admin =
+        Arc::new(Admin { state, token, guesses: Guesses::default(), open, rotating: tokio::sync::Mutex::default() });
     let mut router = Router::new();
     for Endpoint { path, handler, .. } in endpoints {
         router = router.route(path, handler);

@@ -1,12 +1,12 @@
 //! `portcullis run`
 
-use crate::app::App;
+use crate::app::{App, Sockets};
 use crate::cli::output::{Failure, Outcome};
 use crate::cli::stop::{Hangup, Stop};
 use crate::cli::{ConfigArg, check};
 use crate::clock::UnixTime;
 use crate::config::{Config, Listener};
-use crate::telemetry;
+use crate::{sandbox, telemetry};
 
 /// Serve a configuration until a signal says stop
 ///
@@ -20,13 +20,19 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Outcome, Failure> {
+    // Before a secret is read. Systems without it have no core dumps to forbid either.
+    drop(sandbox::forbid_core_dumps());
     let config = Config::load(&args.config.file)?;
     telemetry::init(&config.log)?;
-    let stop = Stop::watch(Hangup::Ignore, || {})?;
     for warning in check::warnings(&config, UnixTime::now()) {
         tracing::warn!("{warning}");
     }
-    let app = App::start(config)?;
+    let sockets = Sockets::bind(&config)?;
+    // Nothing else runs yet: what a thread gives up, only the threads that it starts give up with it.
+    let sandbox = sandbox::enter(&config)?;
+    sandbox.log();
+    let stop = Stop::watch(Hangup::Ignore, || {})?;
+    let app = App::start_on(config, sockets)?;
     announce(&app);
     stop.wait();
     app.stop()?;

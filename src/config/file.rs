@@ -6,7 +6,7 @@ use std::path::Path;
 use super::document::{Document, Environment};
 use super::fault::{Fault, Faults};
 use super::reader::Table;
-use super::{Config, consistency, limits, route, server, session, store, upstream};
+use super::{Config, consistency, limits, route, sandbox, server, session, store, upstream};
 
 impl Config {
     /// Reads and checks the file at `path`. Secrets are read from the files and variables that it names; certificates
@@ -64,6 +64,7 @@ impl Config {
             store: store::store(&root),
             limits: limits::limits(&root),
             log: server::log(&root),
+            sandbox: sandbox::sandbox(&root),
             trusted_issuers: session::trusted_issuers(&root),
             upstreams,
             routes,

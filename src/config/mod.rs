@@ -4,7 +4,7 @@
 //! so that all faults are reported at once, each with line, column and what was expected. From the text inwards:
 //!
 //! - `file` puts a `Config` together from the sections: `server`, `listener`, `session`, `store`, `limits`,
-//!   `upstream` and `route`;
+//!   `sandbox`, `upstream` and `route`;
 //! - `reader` reads one key of one table, with `shape` (which keys there are), `units`, `names`, `secret` and `nearest`;
 //! - `document` collects the faults; `consistency` finds those that show only between values;
 //! - `fault` is how they are shown, and `redact` how a configuration is.
@@ -22,6 +22,7 @@ mod nearest;
 mod reader;
 mod redact;
 mod route;
+mod sandbox;
 mod secret;
 mod server;
 mod server_address;
@@ -52,6 +53,7 @@ pub use self::route::{
     Access, Action, Cors, Forward, HeaderRules, HostPattern, LimitBy, Mode, OnTokenExpiry, OriginPattern, RateLimit,
     Redirect, Respond, Rewrite, Route, Upgrades, WhenStale,
 };
+pub use self::sandbox::Sandbox;
 pub use self::server_address::ServerAddress;
 pub use self::upstream::{Protocol, Upstream};
 pub use self::upstream_tls::{Pin, UpstreamTls};
@@ -73,6 +75,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[log]`
     pub log: Log,
+    /// `[sandbox]`
+    pub sandbox: Sandbox,
     /// `[[trusted_issuer]]`
     pub trusted_issuers: Vec<TrustedIssuer>,
     /// `[upstream.NAME]`; a route names one by its index here.
@@ -285,9 +289,10 @@ pub struct Limits {
     pub token_bytes: NonZeroUsize,
     /// `token_cache_bytes`: verified tokens kept, all workers together, 64 MiB by default.
     pub token_cache_bytes: NonZeroUsize,
-    /// `refreshes_per_session`, 60 in a minute by default; `None` is `"unlimited"`.
+    /// `refreshes_per_session`, 60 in a minute by default; `None` is `"unlimited"`. As many logouts, counted apart.
     pub refreshes_per_session: Option<Rate>,
-    /// `refreshes_per_address`, 600 in a minute by default; `None` is `"unlimited"`.
+    /// `refreshes_per_address`, 600 in a minute by default; `None` is `"unlimited"`. As many logouts with tokens that are
+    /// none of ours, counted apart.
     pub refreshes_per_address: Option<Rate>,
 }
 

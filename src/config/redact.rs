@@ -6,7 +6,7 @@ use super::store::scheme;
 use super::units::{show_duration, show_size};
 use super::{
     AccessLog, Admin, Auth, Balance, Certificate, Config, Cors, Ejection, Health, JwksSource, Limits, Listener, Log,
-    LogFormat, Origin, Rate, Redis, Server, Session, Store, Topology, TrustedIssuer, Upstream, UpstreamServer,
+    LogFormat, Origin, Rate, Redis, Sandbox, Server, Session, Store, Topology, TrustedIssuer, Upstream, UpstreamServer,
     UpstreamTls,
 };
 
@@ -20,6 +20,7 @@ impl Config {
             ("store", store(&self.store)),
             ("limits", limits(&self.limits)),
             ("log", log(&self.log)),
+            ("sandbox", sandbox(&self.sandbox)),
             ("trusted_issuer", self.trusted_issuers.iter().map(trusted_issuer).collect()),
             ("upstream", self.upstreams.iter().map(|it| (it.name.to_string(), upstream(it))).collect()),
             ("route", self.routes.iter().map(|it| it.shown(&self.upstreams, self.store.redis.is_some())).collect()),
@@ -177,6 +178,18 @@ fn log(log: &Log) -> Value {
         AccessLog::Off => json!("off"),
     };
     json!({ "level": log.level, "format": format, "access": access })
+}
+
+fn sandbox(sandbox: &Sandbox) -> Value {
+    let mut json = object([
+        ("no_new_privileges", json!(sandbox.no_new_privileges)),
+        ("drop_capabilities", json!(sandbox.drop_capabilities)),
+        ("private_files", json!(sandbox.private_files)),
+        ("restrict_files", json!(sandbox.restrict_files)),
+        ("core_dumps", json!(sandbox.core_dumps)),
+    ]);
+    put(&mut json, "user", sandbox.user.as_ref().map(|user| json!(user)));
+    Value::Object(json)
 }
 
 fn trusted_issuer(issuer: &TrustedIssuer) -> Value {

@@ -11,7 +11,19 @@ pub(super) struct Shape {
 
 pub(super) static ROOT: Shape = Shape {
     title: "the top level",
-    keys: &["server", "admin", "auth", "session", "store", "limits", "log", "trusted_issuer", "upstream", "route"],
+    keys: &[
+        "server",
+        "admin",
+        "auth",
+        "session",
+        "store",
+        "limits",
+        "log",
+        "sandbox",
+        "trusted_issuer",
+        "upstream",
+        "route",
+    ],
 };
 
 pub(super) static SERVER: Shape =
@@ -93,6 +105,11 @@ pub(super) static LIMITS: Shape = Shape {
 };
 
 pub(super) static LOG: Shape = Shape { title: "[log]", keys: &["level", "format", "access"] };
+
+pub(super) static SANDBOX: Shape = Shape {
+    title: "[sandbox]",
+    keys: &["user", "no_new_privileges", "drop_capabilities", "private_files", "restrict_files", "core_dumps"],
+};
 
 pub(super) static TRUSTED_ISSUER: Shape = Shape {
     title: "[[trusted_issuer]]",
@@ -193,7 +210,7 @@ pub(super) static CORS: Shape = Shape { title: "[route.cors]", keys: CORS_KEYS }
 pub(super) static RATE_LIMIT: Shape = Shape { title: "[[route.rate_limit]]", keys: &["by", "rate", "burst"] };
 
 /// All tables, for telling where a misplaced key belongs.
-pub(super) static ALL: [&Shape; 24] = [
+pub(super) static ALL: [&Shape; 25] = [
     &ROOT,
     &SERVER,
     &LISTENER,
@@ -205,6 +222,7 @@ pub(super) static ALL: [&Shape; 24] = [
     &STORE,
     &LIMITS,
     &LOG,
+    &SANDBOX,
     &TRUSTED_ISSUER,
     &UPSTREAM,
     &UPSTREAM_TLS,

@@ -164,6 +164,10 @@ fn defaults_are_those_of_the_documentation() {
             "refreshes_per_session": "60/1m", "refreshes_per_address": "600/1m",
         },
         "log": { "level": "info", "format": "auto", "access": "all" },
+        "sandbox": {
+            "no_new_privileges": true, "drop_capabilities": true, "private_files": true, "restrict_files": false,
+            "core_dumps": false,
+        },
         "trusted_issuer": [],
         "upstream": { "echo": {
             "servers": ["http://127.0.0.1:8080"], "connect_timeout": "5s", "response_timeout": "1m",

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use self::route::{RouteLimits, seconds};
@@ -114,9 +114,7 @@ impl Limiter {
         let Some(meter) = self.meter else { return Ok(Allowance { left: u32::MAX, whole_in: Duration::ZERO }) };
         let now = since(self.start, now);
         let hash = self.hasher.hash_one(key);
-        // The map takes the lowest and the highest bits.
-        let shard = &self.shards[usize::try_from(hash >> 32).unwrap_or(0) % SHARDS];
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shard(hash);
         match shard.get_mut(&hash) {
             Some(whole_at) => {
                 let (next, allowance) = meter.take(*whole_at, now)?;
@@ -132,6 +130,20 @@ impl Limiter {
                 Ok(allowance)
             }
         }
+    }
+
+    /// Whether `key` has had its allowance. Counts nothing.
+    pub fn is_used_up(&self, key: impl Hash, now: Instant) -> bool {
+        let Some(meter) = self.meter else { return false };
+        let hash = self.hasher.hash_one(key);
+        let whole_at = self.shard(hash).get(&hash).copied();
+        whole_at.is_some_and(|whole_at| meter.take(whole_at, since(self.start, now)).is_err())
+    }
+
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        // The map takes the lowest and the highest bits.
+        let shard = &self.shards[usize::try_from(hash >> 32).unwrap_or(0) % SHARDS];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -241,6 +253,7 @@ mod tests {
             assert_eq!(limiter.take(1, now), Ok(Allowance { left, whole_in }));
         }
         assert_eq!(limiter.take(1, now), Err(Exceeded { retry_in: second * 10, whole_in: second * 30 }));
+        assert!(limiter.is_used_up(1, now) && !limiter.is_used_up(1, now + second * 10) && !limiter.is_used_up(2, now));
         assert!(limiter.take(2, now).is_ok());
         assert_eq!(limiter.take(1, now + second * 10).map(|it| it.left), Ok(0));
         assert!(limiter.take(1, now + second * 10).is_err());

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::limiter::owner_of;
 
@@ -18,25 +18,47 @@ const BACKLOG: i32 = 1024;
 /// # Errors
 /// As the system says, also [`io::ErrorKind::AddrInUse`] when another process listens there.
 pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+    let sockets = bind(address, workers)?;
+    start_listening(&sockets)?;
+    Ok(sockets)
+}
+
+/// As [`listen`], short of listening: what a port below 1024 needs a privilege for. Clients are refused until
+/// [`start_listening`].
+///
+/// # Errors
+/// As those of [`listen`].
+pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
     let address = probe(address)?;
     (0..workers)
         .map(|_| {
             // Shared only where it must be: another process of the same user could join in.
             let socket = socket(address, workers > 1)?;
             socket.bind(&address.into())?;
-            socket.listen(BACKLOG)?;
             socket.set_nonblocking(true)?;
             Ok(socket.into())
         })
         .collect()
 }
 
-/// Whether `address` can be listened on: the address itself, with the port that the system chooses for port 0.
+/// Lets clients in to the sockets of one address.
 ///
 /// # Errors
-/// As the system says, also [`io::ErrorKind::AddrInUse`] when another process listens there.
-pub fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
-    // With SO_REUSEPORT a second gateway would silently share the port. A socket without it finds out.
+/// As the system says, also [`io::ErrorKind::AddrInUse`] when another process has begun to listen there meanwhile.
+pub fn start_listening(sockets: &[TcpListener]) -> io::Result<()> {
+    if let Some(first) = sockets.first() {
+        match probe(first.local_addr()?) {
+            // Who has given up the right to bind cannot look a second time, and needs the right for nothing else.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            other => drop(other?),
+        }
+    }
+    sockets.iter().try_for_each(|socket| SockRef::from(socket).listen(BACKLOG))
+}
+
+/// With SO_REUSEPORT a second gateway would silently share the port. A socket without it finds out. The address, with the
+/// port that the system chose for 0.
+fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
     let probe = socket(address, false)?;
     probe.bind(&address.into())?;
     Ok(probe.local_addr()?.as_socket().unwrap_or(address))

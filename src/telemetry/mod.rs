@@ -6,8 +6,9 @@ pub mod metrics;
 use std::borrow::Cow;
 use std::io::IsTerminal;
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::{LevelFilter, ParseError};
+use tracing_subscriber::filter::{LevelFilter, ParseError, filter_fn};
 use tracing_subscriber::prelude::*;
 
 use crate::config::{Log, LogFormat};
@@ -19,7 +20,7 @@ use crate::config::{Log, LogFormat};
 /// # Errors
 /// When `log.level` is no filter.
 pub fn init(log: &Log) -> Result<(), ParseError> {
-    let registry = tracing_subscriber::registry().with(filter(&log.level)?);
+    let registry = tracing_subscriber::registry().with(filter(&log.level)?).with(filter_fn(is_safe));
     let outcome = if is_human(log.format, std::io::stderr().is_terminal()) {
         registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false)).try_init()
     } else {
@@ -30,6 +31,18 @@ pub fn init(log: &Log) -> Result<(), ParseError> {
     // Somebody else's subscriber stays: only the first one of a process counts.
     drop(outcome);
     Ok(())
+}
+
+/// Whether an event of this origin and level can hold no secret, whatever `log.level` asks for.
+///
+/// Libraries know of no secrets, and at `trace` they write down whole handshakes and what they read. That no token is in
+/// it today is no promise of theirs for tomorrow. Our own events are held to carry none at any level.
+fn is_safe(origin: &Metadata<'_>) -> bool {
+    *origin.level() <= Level::DEBUG || is_ours(origin.target())
+}
+
+fn is_ours(target: &str) -> bool {
+    target.strip_prefix("portcullis").is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 /// `log.level` as a filter. A level alone is that of our own events: what the store's library tells of its files at
@@ -68,5 +81,19 @@ mod tests {
             assert_eq!(filter(level).unwrap().to_string(), directives, "{level}");
         }
         assert!(filter("a[b").is_err());
+    }
+
+    #[test]
+    fn only_our_own_events_are_told_at_trace() {
+        for (target, ours) in [
+            ("portcullis", true),
+            ("portcullis::gateway::forward", true),
+            ("portcullis_not", false),
+            ("h2::hpack::decoder", false),
+            ("hyper::proto::h1::role", false),
+            ("", false),
+        ] {
+            assert_eq!(is_ours(target), ours, "{target}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use crate::cli::output::{Failure, Format, Outcome, causes, count, from_now, prin
 use crate::cli::{ConfigArg, keys_offline};
 use crate::clock::UnixTime;
 use crate::config::{Access, Certificate, Config, Fault, Faults, JwksSource, Listener, Mode, Session};
+use crate::sandbox::Account;
 use crate::server::tls::{self, TlsError};
 use crate::session::RefreshKeys;
 use crate::telemetry;
@@ -63,6 +64,7 @@ impl Report {
             report.fault(config, "log.level", format!("log: level {:?}: {error}", config.log.level));
         }
         report.certificates(config, now);
+        report.user(config);
         if let Some(session) = &config.session {
             report.signing_keys(config, session);
             report.refresh_keys(config, session);
@@ -95,6 +97,13 @@ impl Report {
                 let message = format!("server.tls: cannot read {}: {}", certificate.key.display(), causes(&error));
                 self.fault(config, &format!("server.tls.certificate[{index}].key"), message);
             }
+        }
+    }
+
+    fn user(&mut self, config: &Config) {
+        let Some(user) = &config.sandbox.user else { return };
+        if let Err(error) = Account::find(user) {
+            self.fault(config, "sandbox.user", format!("sandbox: {}", causes(&error)));
         }
     }
 

@@ -131,10 +131,13 @@ fn header_rules(rules: &HeaderRules) -> Option<Value> {
     (!json.is_empty()).then_some(Value::Object(json))
 }
 
+/// What is in the names of header fields that carry secrets: `Authorization`, `X-Api-Key`, `Set-Cookie`, `X-Vault-Token`.
+const SECRET: [&str; 8] = ["auth", "token", "secret", "key", "password", "credential", "cookie", "signature"];
+
 fn fields(fields: &[(HeaderName, HeaderValue)]) -> Option<Value> {
     let shown = |(name, value): &(HeaderName, HeaderValue)| {
-        // What opens a door of the upstream is nobody else's to read.
-        let secret = matches!(name.as_str(), "authorization" | "cookie" | "set-cookie" | "x-api-key");
+        // What opens a door of the upstream is nobody else's to read. One value too many hidden is no loss.
+        let secret = SECRET.iter().any(|word| name.as_str().contains(word));
         (name.to_string(), if secret { json!("[redacted]") } else { json!(text(value)) })
     };
     (!fields.is_empty()).then(|| Value::Object(fields.iter().map(shown).collect()))

@@ -91,6 +91,7 @@ audience = "shop"
 [store]
 [limits]
 [log]
+[sandbox]
 [[trusted_issuer]]
 issuer = "other"
 audience = ["shop"]
@@ -136,8 +137,10 @@ fn table<'f>(file: &'f mut toml::Table, path: &str) -> &'f mut toml::Table {
 fn said(file: &toml::Table) -> String {
     let text = toml::to_string(file).unwrap();
     let config = parse(&text).unwrap_or_else(|faults| panic!("{text}\n{faults}"));
-    let Config { server, admin, auth, session, store, limits, log, trusted_issuers, upstreams, routes, .. } = config;
-    format!("{:?}", (server, admin, auth, session, store, limits, log, trusted_issuers, upstreams, routes))
+    let Config {
+        server, admin, auth, session, store, limits, log, sandbox, trusted_issuers, upstreams, routes, ..
+    } = config;
+    format!("{:?}", (server, admin, auth, session, store, limits, log, sandbox, trusted_issuers, upstreams, routes))
 }
 
 #[test]

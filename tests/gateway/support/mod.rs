@@ -7,6 +7,7 @@ mod counts;
 mod dns;
 mod http2;
 mod http2_client;
+mod leaks;
 mod process;
 mod switching;
 mod upstream;
@@ -28,6 +29,7 @@ pub(crate) use counts::{CountingBackend, eventually, metric};
 pub(crate) use dns::Dns;
 pub(crate) use http2::{Http2Server, RawHttp2, frame};
 pub(crate) use http2_client::connect_http2;
+pub(crate) use leaks::{ADMIN_TOKEN, leaks};
 pub(crate) use process::{Ended, Process, command, ended, ends, ends_with_input, free_port, portcullis, signal};
 pub(crate) use switching::Switching;
 pub(crate) use upstream::{Answer, Backend};
@@ -45,7 +47,7 @@ impl Workplace {
             rcgen::generate_simple_self_signed(names).expect("a certificate");
         std::fs::write(dir.path().join("cert.pem"), cert.pem()).expect("written");
         std::fs::write(dir.path().join("key.pem"), signing_key.serialize_pem()).expect("written");
-        std::fs::write(dir.path().join("admin-token"), "an-admin-token-of-32-characters!\n").expect("written");
+        std::fs::write(dir.path().join("admin-token"), format!("{ADMIN_TOKEN}\n")).expect("written");
         Self { dir }
     }
 

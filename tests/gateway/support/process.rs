@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Backend, Client, Toml, Workplace};
+use super::{Backend, Client, Toml, Workplace, leaks};
 
 /// The program, with nothing of the environment that could name a configuration.
 pub(crate) fn portcullis() -> Command {
@@ -123,6 +123,14 @@ impl Drop for Process {
         // Already gone is as good.
         drop(self.child.kill());
         drop(self.child.wait());
+        // Whatever the test was about: no process may write a secret down. One failure is enough for a test.
+        if !std::thread::panicking() {
+            for output in ["log", "access"] {
+                let bytes = std::fs::read(self.place.path(output)).expect("read");
+                let found = leaks(&String::from_utf8_lossy(&bytes), self.place.root());
+                assert!(found.is_empty(), "secrets in {output}: {found:?}");
+            }
+        }
     }
 }
 
