@@ -1,12 +1,14 @@
 //! Access tokens: taken from the request, verified, remembered.
 //!
-//! `bearer` header → token; `json` the strict reader; `keys` key sets by `kid`; `verify` token → [`Identity`]; `cache`
-//! tokens that were verified before; `jwks` keys of trusted issuers; `mint` own tokens and `signing` the keys for them.
+//! `bearer` header → token; `json` the strict reader; `keys` key sets by `kid`; `jws` form and signature; `verify` token →
+//! [`Identity`]; `cache` tokens that were verified before; `jwks` keys of trusted issuers; `mint` own tokens and `signing`
+//! the keys for them.
 
 pub mod bearer;
 pub mod cache;
 pub mod json;
 pub mod jwks;
+mod jws;
 pub mod keys;
 pub mod mint;
 pub mod signing;
