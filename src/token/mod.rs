@@ -36,6 +36,8 @@ pub struct Identity {
     pub issuer: IssuerIndex,
     /// `iat`
     pub issued_at: UnixTime,
+    /// The later of `iat` and `nbf`. Not accepted earlier than [`LEEWAY`](crate::clock::LEEWAY) before.
+    pub valid_from: UnixTime,
     /// `exp`, and for a trusted issuer never more than its `max_token_lifetime` after `iat`. Accepted until
     /// [`LEEWAY`](crate::clock::LEEWAY) later.
     pub expires_at: UnixTime,

@@ -141,8 +141,8 @@ impl Verifier {
         if !claims.is_for(&issuer.policy.audience) {
             return Err(TokenError::WrongAudience);
         }
-        let latest_start = now.plus(LEEWAY);
-        if claims.issued_at > latest_start || claims.not_before.is_some_and(|start| start > latest_start) {
+        let valid_from = claims.not_before.map_or(claims.issued_at, |start| start.max(claims.issued_at));
+        if valid_from > now.plus(LEEWAY) {
             return Err(TokenError::TokenNotYetValid);
         }
         // So that the list of ended sessions may forget an entry some day, whatever `exp` an issuer chooses.
@@ -157,6 +157,7 @@ impl Verifier {
             session,
             issuer: index,
             issued_at: claims.issued_at,
+            valid_from,
             expires_at,
             key: Arc::clone(key),
         })
