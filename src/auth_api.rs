@@ -230,7 +230,7 @@ impl AuthApi {
         let form = Form::read(call.parts, body).await?.without_empty();
         // RFC 7009 §2.2: 200, also for a token that means nothing to us.
         if let Some(token) = &form.token {
-            match self.target_of(sessions, call, token) {
+            match self.target_of(sessions, call, token, scope) {
                 Some(target) => self.end(sessions, call, target, scope).await?,
                 None => self.count_guess(call)?,
             }
@@ -244,7 +244,7 @@ impl AuthApi {
             None => {
                 let values = call.parts.headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
                 let token = bearer_token(values, call.gateway.config.limits.token_bytes.get())?;
-                match signed(call.gateway, token) {
+                match signed(call.gateway, token, scope) {
                     Ok(identity) => Target::Identity(Box::new(identity)),
                     Err(why) => return Err(self.count_guess(call).err().unwrap_or(why.into())),
                 }
@@ -256,10 +256,10 @@ impl AuthApi {
         Ok(response)
     }
 
-    fn target_of(&self, sessions: &Sessions, call: &Call<'_>, token: &str) -> Option<Target> {
+    fn target_of(&self, sessions: &Sessions, call: &Call<'_>, token: &str, scope: Scope) -> Option<Target> {
         match sessions.read_refresh_token(token) {
             Some(id) => Some(Target::Session(id)),
-            None => signed(call.gateway, token).ok().map(|identity| Target::Identity(Box::new(identity))),
+            None => signed(call.gateway, token, scope).ok().map(|identity| Target::Identity(Box::new(identity))),
         }
     }
 
@@ -342,10 +342,13 @@ enum Scope {
     Global,
 }
 
-/// The identity of a token that is signed and meant for us, expired or not: an expired token still signs its own session
-/// out.
-fn signed(gateway: &Gateway, token: &str) -> Result<Identity, TokenError> {
-    gateway.verifier.verify_even_expired(token, UnixTime::now())
+/// The identity of a token that is signed and meant for us. An expired one still signs its own session out, and no other:
+/// it may have been lying about for years.
+fn signed(gateway: &Gateway, token: &str, scope: Scope) -> Result<Identity, TokenError> {
+    match scope {
+        Scope::Local => gateway.verifier.verify_even_expired(token, UnixTime::now()),
+        Scope::Others | Scope::Global => gateway.verifier.verify(token, UnixTime::now()),
+    }
 }
 
 /// Ends what the target and scope say.

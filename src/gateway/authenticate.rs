@@ -69,6 +69,10 @@ pub(crate) fn identify<'h>(
 /// What may have happened since the token was verified, and whether the route takes it.
 fn judge(known: &Known<'_>, verified: &Verified, route: &Route, now: UnixTime) -> Result<(), Reason> {
     let identity = &verified.identity;
+    // Both ends again on every hit: a clock that is set back must not tell remembered tokens from others.
+    if identity.valid_from > now.plus(LEEWAY) {
+        return Err(TokenError::TokenNotYetValid.into());
+    }
     if identity.expires_at.plus(LEEWAY) < now {
         return Err(TokenError::TokenExpired.into());
     }

@@ -17,6 +17,7 @@ fn identity() -> Identity {
         session,
         issuer: OWN_ISSUER,
         issued_at: UnixTime::from_secs(1),
+        valid_from: UnixTime::from_secs(1),
         expires_at: UnixTime::from_secs(2),
         key: std::sync::Arc::new(key()),
     }

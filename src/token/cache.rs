@@ -189,6 +189,7 @@ mod tests {
             session,
             issuer: OWN_ISSUER,
             issued_at: now(),
+            valid_from: now(),
             expires_at: now(),
             key: Arc::clone(&TestKey::new(1).key_set().keys()[0]),
         };

@@ -4,6 +4,7 @@
 //! verify signatures.
 
 mod jwk;
+mod roca;
 
 use std::fmt;
 use std::sync::Arc;
@@ -242,8 +243,9 @@ pub enum SkipReason {
     /// It has no `alg`, and the issuer's `algorithms` hold more than one that its type could be used with.
     #[error("no alg, and algorithms allows several for its kty: list one")]
     SeveralAlgorithms,
-    /// RSA shorter than 2048 bit (RFC 7518 §3.3) or longer than 8192, or an exponent that makes forging easy.
-    #[error("RSA modulus or exponent out of bounds")]
+    /// RSA shorter than 2048 bit (RFC 7518 §3.3) or longer than 8192, an exponent that makes forging easy, or a modulus
+    /// that is known to be factored easily (CVE-2017-15361).
+    #[error("RSA modulus or exponent weak or out of bounds")]
     WeakKey,
     /// Not a point of its curve.
     #[error("not a valid public key")]

@@ -1,12 +1,14 @@
 //! Access tokens: taken from the request, verified, remembered.
 //!
-//! `bearer` header → token; `json` the strict reader; `keys` key sets by `kid`; `verify` token → [`Identity`]; `cache`
-//! tokens that were verified before; `jwks` keys of trusted issuers; `mint` own tokens and `signing` the keys for them.
+//! `bearer` header → token; `json` the strict reader; `keys` key sets by `kid`; `jws` form and signature; `verify` token →
+//! [`Identity`]; `cache` tokens that were verified before; `jwks` keys of trusted issuers; `mint` own tokens and `signing`
+//! the keys for them.
 
 pub mod bearer;
 pub mod cache;
 pub mod json;
 pub mod jwks;
+mod jws;
 pub mod keys;
 pub mod mint;
 pub mod signing;
@@ -34,6 +36,8 @@ pub struct Identity {
     pub issuer: IssuerIndex,
     /// `iat`
     pub issued_at: UnixTime,
+    /// The later of `iat` and `nbf`. Not accepted earlier than [`LEEWAY`](crate::clock::LEEWAY) before.
+    pub valid_from: UnixTime,
     /// `exp`, and for a trusted issuer never more than its `max_token_lifetime` after `iat`. Accepted until
     /// [`LEEWAY`](crate::clock::LEEWAY) later.
     pub expires_at: UnixTime,

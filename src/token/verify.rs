@@ -1,4 +1,4 @@
-//! Token → [`Identity`]: the rules of RFC 7515, RFC 7519 and RFC 8725, in one order for every token.
+//! Token → [`Identity`]: the rules of RFC 7519 and RFC 8725, in one order for every token.
 //!
 //! The verdict on a token depends on the token, the keys, the policy and the time, never on tokens seen before. Of an
 //! unverified token, `iss` chooses the issuer, `kid` the key, and the session claim's name follows from the issuer;
@@ -6,18 +6,16 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use tokio::sync::Notify;
 
 use super::json::{Object, Raw};
+use super::jws::{Compact, Header};
 use super::keys::KeySet;
 use super::{Identity, IssuerIndex, OWN_ISSUER, TokenError};
 use crate::clock::{LEEWAY, UnixTime};
@@ -127,7 +125,7 @@ impl Verifier {
         if keys.is_empty() {
             return Err(TokenError::KeysUnavailable);
         }
-        let key = match keys.find(header.kid.as_deref(), &header.alg) {
+        let key = match compact.signed_by(&header, &keys, &issuer.policy.algorithms) {
             Ok(key) => key,
             Err(error) => {
                 // A name that no key can have is not worth a fetch.
@@ -138,19 +136,13 @@ impl Verifier {
                 return Err(error);
             }
         };
-        if !issuer.policy.algorithms.contains(&key.algorithm()) {
-            return Err(TokenError::WrongAlgorithm);
-        }
-        if !key.verifies(compact.signed.as_bytes(), compact.signature(), compact.encoded_signature) {
-            return Err(TokenError::BadSignature);
-        }
 
         // RFC 7519 §4.1.3.
         if !claims.is_for(&issuer.policy.audience) {
             return Err(TokenError::WrongAudience);
         }
-        let latest_start = now.plus(LEEWAY);
-        if claims.issued_at > latest_start || claims.not_before.is_some_and(|start| start > latest_start) {
+        let valid_from = claims.not_before.map_or(claims.issued_at, |start| start.max(claims.issued_at));
+        if valid_from > now.plus(LEEWAY) {
             return Err(TokenError::TokenNotYetValid);
         }
         // So that the list of ended sessions may forget an entry some day, whatever `exp` an issuer chooses.
@@ -165,6 +157,7 @@ impl Verifier {
             session,
             issuer: index,
             issued_at: claims.issued_at,
+            valid_from,
             expires_at,
             key: Arc::clone(key),
         })
@@ -265,84 +258,6 @@ pub fn inspect(token: &str) -> Result<(String, String), TokenError> {
         _ => Err(TokenError::MalformedToken),
     };
     Ok((text(compact.header())?, text(compact.claims())?))
-}
-
-/// The three decoded parts of a compact JWS (RFC 7515 §7.1).
-struct Compact<'a> {
-    /// Header and claims as they were signed, with the dot between.
-    signed: &'a str,
-    encoded_signature: &'a str,
-    decoded: Vec<u8>,
-    header: Range<usize>,
-    claims: Range<usize>,
-}
-
-impl<'a> Compact<'a> {
-    fn decode(token: &'a str) -> Result<Self, TokenError> {
-        // Never a split over all dots: their number is the sender's choice.
-        let (signed, encoded_signature) = token.rsplit_once('.').ok_or(TokenError::MalformedToken)?;
-        let (header, claims) = signed.split_once('.').ok_or(TokenError::MalformedToken)?;
-        let mut decoded = Vec::with_capacity(token.len() / 4 * 3 + 3);
-        let mut part = |encoded: &str| {
-            let start = decoded.len();
-            // Refuses padding, other alphabets (a fourth dot too) and trailing bits that are not zero: one token, one
-            // spelling (RFC 7515 §2).
-            if encoded.is_empty() || URL_SAFE_NO_PAD.decode_vec(encoded, &mut decoded).is_err() {
-                return Err(TokenError::MalformedToken);
-            }
-            Ok(start..decoded.len())
-        };
-        let (header, claims) = (part(header)?, part(claims)?);
-        part(encoded_signature)?;
-        Ok(Self { signed, encoded_signature, decoded, header, claims })
-    }
-
-    fn header(&self) -> &[u8] {
-        &self.decoded[self.header.clone()]
-    }
-
-    fn claims(&self) -> &[u8] {
-        &self.decoded[self.claims.clone()]
-    }
-
-    fn signature(&self) -> &[u8] {
-        &self.decoded[self.claims.end..]
-    }
-}
-
-/// What counts of a header. Any other member, `jwk`, `jku`, `x5u` and `x5c` among them, is ignored whatever its type
-/// (RFC 7515 §4): a token cannot bring its own key (RFC 8725 §3.10).
-struct Header<'a> {
-    alg: Cow<'a, str>,
-    kid: Option<Cow<'a, str>>,
-}
-
-/// RFC 7515 §4.1.11: no extension is understood here, so none may be critical. RFC 7797 (`b64`) changes what is signed,
-/// RFC 7516 (`zip`, `enc`) is for encrypted tokens.
-const REFUSED_HEADER_MEMBERS: [&str; 4] = ["crit", "b64", "zip", "enc"];
-
-/// RFC 8725 §3.11, RFC 9068 §2.1. A `logout+jwt` or `dpop+jwt` of the same issuer is no access token.
-const ACCEPTED_TYPES: [&str; 3] = ["JWT", "at+jwt", "application/at+jwt"];
-
-impl<'a> Header<'a> {
-    fn parse(json: &'a [u8]) -> Result<Self, TokenError> {
-        let Ok(object) = Object::parse(json) else { return Err(TokenError::MalformedToken) };
-        if REFUSED_HEADER_MEMBERS.iter().any(|name| object.get(name).is_some()) {
-            return Err(TokenError::MalformedToken);
-        }
-        if let Some(typ) = object.get("typ") {
-            let typ = typ.string().ok_or(TokenError::MalformedToken)?;
-            if !ACCEPTED_TYPES.iter().any(|accepted| typ.eq_ignore_ascii_case(accepted)) {
-                return Err(TokenError::MalformedToken);
-            }
-        }
-        let alg = object.get("alg").and_then(Raw::string).ok_or(TokenError::MalformedToken)?;
-        let kid = match object.get("kid") {
-            None => None,
-            Some(raw) => Some(raw.string().ok_or(TokenError::MalformedToken)?),
-        };
-        Ok(Self { alg, kid })
-    }
 }
 
 /// The claims that count, of the types asked for.

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 
-use super::{Primitive, SkipReason, VerifyingKey, name};
+use super::{Primitive, SkipReason, VerifyingKey, name, roca};
 use crate::ids::KeyId;
 use crate::token::json::Object;
 
@@ -129,6 +129,9 @@ fn rsa(kid: Option<KeyId>, algorithm: Algorithm, n: &[u8], e: &[u8]) -> Result<V
     // With e = 1 every padded message is its own signature. Above 33 bits the library refuses each verification.
     let exponent_fits = odd(&e) && e != [1] && e.len() <= 4;
     if !(2048..=8192).contains(&bits) || !odd(&n) || !exponent_fits {
+        return Err(SkipReason::WeakKey);
+    }
+    if roca::is_marked(&n) {
         return Err(SkipReason::WeakKey);
     }
     let components = RsaPublicKeyComponents { n: &n[..], e: &e[..] };
