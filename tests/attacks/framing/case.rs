@@ -148,6 +148,10 @@ impl Case {
         for (request, form) in seen.requests.iter().zip(&meant) {
             form.is(request)?;
         }
+        if matches!(self.verdict, Verdict::Refuse(400 | 414 | 431 | 501) | Verdict::Then(..)) {
+            let last = responses.last().map(|response| response.one("connection")).unwrap_or_default();
+            check(last == b"close", "the end of the connection is not announced")?;
+        }
         // Each answer is that to its own request, and a refusal says why.
         let mut asked = seen.requests.iter();
         for (response, to_head) in responses.iter().zip([self.bytes.starts_with(b"HEAD "), false, false, false]) {

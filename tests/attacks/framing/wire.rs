@@ -43,6 +43,16 @@ pub(crate) struct Response {
     pub(crate) trailers: Vec<(String, Vec<u8>)>,
 }
 
+impl Response {
+    /// The value of the one field of this name; nothing when there is none, or more than one.
+    pub(crate) fn one(&self, name: &str) -> &[u8] {
+        match all(&self.fields, name)[..] {
+            [value] => value,
+            _ => b"",
+        }
+    }
+}
+
 /// Why there is not one more message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Stop {
@@ -249,4 +259,44 @@ fn trim(value: &[u8]) -> &[u8] {
     let start = value.iter().position(|byte| !is_space(byte)).unwrap_or(value.len());
     let end = value.iter().rposition(|byte| !is_space(byte)).map_or(start, |last| last + 1);
     &value[start..end]
+}
+
+/// What judges all else is judged first.
+#[test]
+fn the_strict_reader_knows_one_spelling_of_everything() {
+    let good: [(&[u8], &str); 4] = [
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", ""),
+        (b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", "abc"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;a\r\nabc\r\n0\r\nX-A: b\r\n\r\n", "abc"),
+        (b"GET / HTTP/1.0\r\n\r\n", ""),
+    ];
+    for (bytes, body) in good {
+        let (read, length) = request(bytes).expect("a request");
+        assert_eq!((read.body.as_slice(), length), (body.as_bytes(), bytes.len()));
+        for end in 0..bytes.len() {
+            assert_eq!(request(&bytes[..end]).err(), Some(Stop::Unfinished), "{}", bytes[..end].escape_ascii());
+        }
+    }
+    for bad in [
+        &b"GET / HTTP/1.1\nHost: a\r\n\r\n"[..],
+        b"GET  / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.2\r\n\r\n",
+        b"GET /#a HTTP/1.1\r\n\r\n",
+        b"- / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX-A : b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX-A: b\r\n c\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX-A: \0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nContent-Length: 03\r\n\r\nabc",
+        b"GET / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+        b"GET / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3 \r\nabc\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nHost: b\r\n\r\n",
+    ] {
+        assert!(matches!(request(bad), Err(Stop::Faulty(_))), "{}", bad.escape_ascii());
+    }
+    let (all, stop) = requests(b"GET /1 HTTP/1.1\r\n\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET /3");
+    assert_eq!((all.len(), stop), (2, Some(Stop::Unfinished)));
 }
