@@ -56,7 +56,7 @@ impl Scenario {
         });
         let toml = Toml {
             session: "refresh_grace = \"1ms\"\nidle_timeout = \"1h\"\nmax_per_user = 50\n".into(),
-            limits: "refreshes_per_session = \"20/1m\"\n".into(),
+            limits: "refreshes_per_session = \"20/1h\"\n".into(),
             rest: ROUTES.into(),
             ..Toml::default()
         };
