@@ -11,7 +11,7 @@ use rustls::{ServerConfig, SupportedCipherSuite};
 
 pub use crate::certificate::{Loaded, TlsError, load};
 
-/// What may be agreed on, the first in common: an AEAD each, with a key exchange of the connection's own (RFC 9325 §4.1).
+/// What may be agreed on, the first in common: an AEAD each, with a key of the connection's own (RFC 9325 §4.1).
 ///
 /// Written down, so that what another version of a library adds is not offered before somebody has looked at it.
 const SUITES: [SupportedCipherSuite; 9] = [

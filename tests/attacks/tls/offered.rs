@@ -165,7 +165,7 @@ fn without_a_protocol_in_common_both_versions_say_so() {
     }
 }
 
-/// RFC 7633: what the certificate asks of its server is not done here, and stops nothing. Clients that insist refuse it.
+/// RFC 7633: what the certificate asks of its server is not done here, and stops nothing. Clients may refuse it.
 #[test]
 fn a_certificate_that_asks_for_a_staple_is_served_without_one() {
     let backend = Backend::start();

@@ -242,7 +242,7 @@ impl Outcome {
     }
 }
 
-/// Sends `bytes` on a connection of their own and reads what comes. What is told by an open connection takes `patience`.
+/// Sends `bytes` on a connection of their own and reads what comes. That more is waited for takes `patience` to tell.
 pub(super) fn say(address: SocketAddr, bytes: &[u8], patience: Duration) -> Outcome {
     let mut stream = TcpStream::connect(address).expect("connected");
     stream.set_nodelay(true).expect("set");

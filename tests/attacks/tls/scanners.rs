@@ -12,7 +12,7 @@ use crate::support::{Answer, Authority, Backend, Gateway, Toml, Workplace};
 const KINDS: [(&str, &SignatureAlgorithm); 2] =
     [("P-256", &rcgen::PKCS_ECDSA_P256_SHA256), ("RSA", &rcgen::PKCS_RSA_SHA256)];
 
-/// A gateway as it should be run: a certificate of an authority, and a backend that sets the headers that browsers want.
+/// A gateway as it should be run: with a certificate of an authority, before a backend that says what browsers want.
 fn gateway(backend: &Backend, algorithm: &'static SignatureAlgorithm) -> Gateway {
     let (place, authority) = (Arc::new(Workplace::new()), Authority::new());
     let key = KeyPair::generate_for(algorithm).unwrap();
