@@ -97,8 +97,12 @@ impl EmbeddedStore {
             meta.insert(FORMAT_KEY, record::FORMAT.to_be_bytes()).map_err(damaged)?;
             database.persist(PersistMode::SyncAll).map_err(damaged)?;
             drop((meta, database));
+            // The database does not sync the directories that it makes its tables in.
+            sync_all(&unfinished).map_err(io("sync"))?;
             fs::rename(&unfinished, &home).map_err(io("write to"))?;
             File::open(path).and_then(|dir| dir.sync_all()).map_err(io("sync"))?;
+            // The directory's own name, when it is new, too. One that we may not read was not made by us.
+            drop(File::open(path.join("..")).and_then(|dir| dir.sync_all()));
         }
 
         let (database, tables, meta) = open_database(&home).map_err(damaged)?;
@@ -179,6 +183,15 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
         Err(TryLockError::Error(source)) => Err(io(source)),
     }
+}
+
+/// Makes a directory durable, with all that is in it.
+fn sync_all(directory: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() { sync_all(&path)? } else { File::open(path)?.sync_all()? }
+    }
+    File::open(directory)?.sync_all()
 }
 
 /// Whether the files of the database in `home` are there and whole, as far as it would not say so itself. Drops a batch
