@@ -24,6 +24,7 @@ use crate::clock::UnixTime;
 use crate::ids::{SessionId, UserId};
 use crate::revocation::{Revocation, Revocations};
 use crate::session::Session;
+use crate::shared_files;
 
 /// Blocks of tables kept in memory.
 const CACHE_BYTES: u64 = 64 << 20;
@@ -71,7 +72,7 @@ impl EmbeddedStore {
             return Err(OpenError::NotADirectory(path.to_owned()));
         }
         let io = |doing| move |source| OpenError::Io { doing, path: path.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create"))?;
+        shared_files::make_directory(path).map_err(io("create"))?;
         let lock = lock(path)?;
         let damaged = |source: fjall::Error| match source {
             fjall::Error::Locked => OpenError::InUse(path.to_owned()),
@@ -101,8 +102,6 @@ impl EmbeddedStore {
             sync_all(&unfinished).map_err(io("sync"))?;
             fs::rename(&unfinished, &home).map_err(io("write to"))?;
             File::open(path).and_then(|dir| dir.sync_all()).map_err(io("sync"))?;
-            // The directory's own name, when it is new, too. One that we may not read was not made by us.
-            drop(File::open(path.join("..")).and_then(|dir| dir.sync_all()));
         }
 
         let (database, tables, meta) = open_database(&home).map_err(damaged)?;
