@@ -1,8 +1,8 @@
 //! Files that other processes change, too: seeing that they did, and changing them in turns.
 
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,24 @@ use std::time::{Duration, Instant};
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How often it looks whether its turn has come.
 const LOCK_POLL: Duration = Duration::from_millis(20);
+
+/// Makes a directory with mode 0700, and those above it that are not there: on disk when this returns.
+///
+/// The name too, which is in the directory above: after a power cut a directory without one is gone, with every file in
+/// it, synced or not.
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
+    let missing = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).count();
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    // One that is there may be as new: its maker was killed, and has not come to this line.
+    for made in path.ancestors().take(missing.max(1)) {
+        match File::open(made.join("..")).and_then(|above| above.sync_all()) {
+            // Another user's, who made this one for us.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
 
 /// The right to change a directory, until it is dropped: one holder among all processes (and threads).
 ///

@@ -4,9 +4,9 @@
 //! is accepted as soon as it is seen, and makes tokens only when all have had [`PUBLISHED_BEFORE_USE`] to see it.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
@@ -16,7 +16,7 @@ use aws_lc_rs::{digest, hmac, rand};
 use zeroize::Zeroizing;
 
 use crate::clock::UnixTime;
-use crate::shared_files::{DirectoryLock, Place, Watched};
+use crate::shared_files::{self, DirectoryLock, Place, Watched};
 use crate::token::signing::PUBLISHED_BEFORE_USE;
 
 /// Stands before a key in the input of the hash that names it, so that the name is no other hash of the key.
@@ -350,7 +350,7 @@ fn directory(dir: &Path) -> PathBuf {
 }
 
 fn make_directory(path: &Path) -> Result<(), RefreshKeysError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create", path))
+    shared_files::make_directory(path).map_err(failed("create", path))
 }
 
 /// The turn to change the keys in `dir`: the signing keys beside these have the same lock.

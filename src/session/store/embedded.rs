@@ -24,6 +24,7 @@ use crate::clock::UnixTime;
 use crate::ids::{SessionId, UserId};
 use crate::revocation::{Revocation, Revocations};
 use crate::session::Session;
+use crate::shared_files;
 
 /// Blocks of tables kept in memory.
 const CACHE_BYTES: u64 = 64 << 20;
@@ -71,7 +72,7 @@ impl EmbeddedStore {
             return Err(OpenError::NotADirectory(path.to_owned()));
         }
         let io = |doing| move |source| OpenError::Io { doing, path: path.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create"))?;
+        shared_files::make_directory(path).map_err(io("create"))?;
         let lock = lock(path)?;
         let damaged = |source: fjall::Error| match source {
             fjall::Error::Locked => OpenError::InUse(path.to_owned()),
@@ -97,6 +98,8 @@ impl EmbeddedStore {
             meta.insert(FORMAT_KEY, record::FORMAT.to_be_bytes()).map_err(damaged)?;
             database.persist(PersistMode::SyncAll).map_err(damaged)?;
             drop((meta, database));
+            // The database does not sync the directories that it makes its tables in.
+            sync_all(&unfinished).map_err(io("sync"))?;
             fs::rename(&unfinished, &home).map_err(io("write to"))?;
             File::open(path).and_then(|dir| dir.sync_all()).map_err(io("sync"))?;
         }
@@ -179,6 +182,15 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
         Err(TryLockError::Error(source)) => Err(io(source)),
     }
+}
+
+/// Makes a directory durable, with all that is in it.
+fn sync_all(directory: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() { sync_all(&path)? } else { File::open(path)?.sync_all()? }
+    }
+    File::open(directory)?.sync_all()
 }
 
 /// Whether the files of the database in `home` are there and whole, as far as it would not say so itself. Drops a batch

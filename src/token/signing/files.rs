@@ -1,9 +1,9 @@
 //! The files of managed signing keys: what is read is checked, what is written is whole or not there.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use p256::SecretKey;
@@ -11,7 +11,7 @@ use p256::pkcs8::DecodePrivateKey as _;
 use zeroize::Zeroizing;
 
 use super::{KeyState, SigningKeysError};
-use crate::shared_files::{DirectoryLock, Place};
+use crate::shared_files::{self, DirectoryLock, Place};
 
 /// One key in `keys.json`. Times are Unix milliseconds.
 #[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
@@ -94,7 +94,7 @@ pub(super) fn create(dir: &Path, keys: &[(Entry, Zeroizing<String>)]) -> Result<
 }
 
 fn make_directory(path: &Path) -> Result<(), SigningKeysError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(error("create", path))
+    shared_files::make_directory(path).map_err(error("create", path))
 }
 
 /// Removes what a crash in the middle of a write left behind, unless somebody is writing.
