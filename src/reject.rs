@@ -108,6 +108,8 @@ reasons! {
         BadTarget = 400 "bad_target";
         /// `Content-Length` or `Transfer-Encoding` is repeated, malformed or contradictory.
         BadFraming = 400 "bad_framing";
+        /// A field over HTTP/2 that RFC 9113 §8.2.1 does not allow.
+        MalformedField = 400 "malformed_field";
         /// The client broke its body off, or broke its chunks.
         BodyBroken = 400 "body_broken";
         /// The client's body stalled.
