@@ -9,6 +9,7 @@ mod support;
 mod framing;
 mod headers;
 mod http2;
+mod measure;
 mod paths;
 mod responses;
 mod secrets;
