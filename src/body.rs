@@ -57,7 +57,7 @@ struct Streaming {
     progress: Rc<RequestProgress>,
     policy: Rc<HeaderPolicy>,
     left: Option<u64>,
-    idle: Idle,
+    idle: Paced,
     live: Option<Rc<Stream>>,
 }
 
@@ -82,7 +82,7 @@ impl RequestBody {
             last: Cell::new(Instant::now()),
         });
         let streaming =
-            Streaming { incoming, progress: progress.clone(), policy, left: limit, idle: Idle::new(pace), live };
+            Streaming { incoming, progress: progress.clone(), policy, left: limit, idle: Paced::new(pace), live };
         (Self(Some(streaming)), progress)
     }
 }
@@ -169,48 +169,70 @@ pub struct Pace {
     pub least: usize,
 }
 
-/// A deadline for the next bytes. Only waiting for them counts, not the time in which nobody takes them. The timer is
-/// made on the first wait, and looked at again only when it fires.
+/// A deadline for what comes next. The timer is made on the first wait, and looked at again only when it fires.
 #[derive(Debug)]
 struct Idle {
-    pace: Pace,
-    /// Came since there was progress.
-    came: usize,
-    /// Waited since there was progress, but for the wait that goes on.
-    waited: Duration,
+    limit: Duration,
     since: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl Idle {
+/// A deadline for the next bytes, however many pieces they come in. Only waiting for them counts, not the time in which
+/// nobody takes them.
+#[derive(Debug)]
+struct Paced {
+    idle: Idle,
+    least: usize,
+    /// Came since there was progress.
+    came: usize,
+    /// Waited since there was progress, but for the wait that goes on.
+    waited: Duration,
+}
+
+impl Paced {
     fn new(pace: Pace) -> Self {
-        Self { pace, came: 0, waited: Duration::ZERO, since: None, sleep: None }
+        Self { idle: Idle::new(pace.limit), least: pace.least, came: 0, waited: Duration::ZERO }
     }
 
     /// A piece of so many bytes came.
     fn came(&mut self, length: usize, now: Instant) {
         self.came = self.came.saturating_add(length);
-        let since = self.since.take();
-        if self.came >= self.pace.least {
+        let since = self.idle.since.take();
+        if self.came >= self.least {
             (self.came, self.waited) = (0, Duration::ZERO);
         } else if let Some(since) = since {
             self.waited += now.saturating_duration_since(since);
         }
     }
 
-    /// Something came, however little.
+    /// Ready when there was no progress for the whole limit.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.idle.poll_after(cx, self.waited)
+    }
+}
+
+impl Idle {
+    fn new(limit: Duration) -> Self {
+        Self { limit, since: None, sleep: None }
+    }
+
+    /// Something came.
     fn reset(&mut self) {
         self.since = None;
     }
 
-    /// When there will have been no progress for the whole limit.
-    fn deadline(&mut self, now: impl FnOnce() -> Instant) -> Instant {
-        *self.since.get_or_insert_with(now) + self.pace.limit.saturating_sub(self.waited)
+    /// When nothing will have come for the whole limit, of which some was `waited` before.
+    fn deadline(&mut self, now: impl FnOnce() -> Instant, waited: Duration) -> Instant {
+        *self.since.get_or_insert_with(now) + self.limit.saturating_sub(waited)
     }
 
-    /// Ready when there was no progress for the whole limit.
+    /// Ready when nothing came for the whole limit.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = tokio::time::Instant::from_std(self.deadline(Instant::now));
+        self.poll_after(cx, Duration::ZERO)
+    }
+
+    fn poll_after(&mut self, cx: &mut Context<'_>, waited: Duration) -> Poll<()> {
+        let deadline = tokio::time::Instant::from_std(self.deadline(Instant::now, waited));
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         loop {
             if sleep.deadline() < deadline && sleep.is_elapsed() {
@@ -262,9 +284,7 @@ impl ResponseBody {
         if let Some(live) = &live {
             live.begin();
         }
-        // Whatever a server sends is progress: events come when they come.
-        let idle = Idle::new(Pace { limit: idle, least: 1 });
-        Self { kind: Kind::Upstream { incoming, lease, idle }, entry: Some(entry), live }
+        Self { kind: Kind::Upstream { incoming, lease, idle: Idle::new(idle) }, entry: Some(entry), live }
     }
 }
 
@@ -362,10 +382,10 @@ mod tests {
     /// Whether the deadline passes in waits of so many seconds, each followed by so many bytes that are taken so many
     /// seconds later.
     fn stalls(pace: Pace, waits: &[(u64, usize, u64)]) -> bool {
-        let mut idle = Idle::new(pace);
+        let mut idle = Paced::new(pace);
         let mut now = Instant::now();
         for (wait, came, taken_after) in waits {
-            let deadline = idle.deadline(|| now);
+            let deadline = idle.idle.deadline(|| now, idle.waited);
             now += Duration::from_secs(*wait);
             if deadline <= now {
                 return true;

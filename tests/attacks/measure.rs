@@ -132,8 +132,8 @@ impl Others {
     }
 }
 
-/// Whether others were served `during` an attack as they were `before`: on a machine that does other things a wait has its
-/// own noise.
+/// Whether others were served `during` an attack as they were `before`: a build for tests on a machine that does other
+/// things has noise of its own, of seconds when every processor is taken.
 pub(crate) fn still_served(before: Duration, during: &Result<Duration, String>) -> bool {
-    during.as_ref().is_ok_and(|during| *during <= before * 20 + Duration::from_millis(500))
+    during.as_ref().is_ok_and(|during| *during <= before * 20 + Duration::from_secs(3))
 }
