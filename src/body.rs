@@ -57,7 +57,7 @@ struct Streaming {
     progress: Rc<RequestProgress>,
     policy: Rc<HeaderPolicy>,
     left: Option<u64>,
-    idle: Idle,
+    idle: Paced,
     live: Option<Rc<Stream>>,
 }
 
@@ -67,12 +67,12 @@ impl RequestBody {
         Self(None)
     }
 
-    /// A client's body of at most `limit` bytes whose pieces are at most `idle` apart. It is broken off when the session
-    /// of `live` is over before all of it came.
+    /// A client's body of at most `limit` bytes that comes as `pace` says. It is broken off when the session of `live` is
+    /// over before all of it came.
     pub fn streaming(
         incoming: Incoming,
         limit: Option<u64>,
-        idle: Duration,
+        pace: Pace,
         policy: Rc<HeaderPolicy>,
         live: Option<Rc<Stream>>,
     ) -> (Self, Rc<RequestProgress>) {
@@ -82,7 +82,7 @@ impl RequestBody {
             last: Cell::new(Instant::now()),
         });
         let streaming =
-            Streaming { incoming, progress: progress.clone(), policy, left: limit, idle: Idle::new(idle), live };
+            Streaming { incoming, progress: progress.clone(), policy, left: limit, idle: Paced::new(pace), live };
         (Self(Some(streaming)), progress)
     }
 }
@@ -111,8 +111,11 @@ impl Body for RequestBody {
         if let (Some(Ok(_)), Some(reason)) = (&frame, body.live.as_ref().and_then(|live| live.ended())) {
             return fail(reason, BodyError::SessionOver);
         }
-        body.idle.reset();
-        body.progress.last.set(Instant::now());
+        let now = Instant::now();
+        let length =
+            frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref).map_or(0, Bytes::len);
+        body.idle.came(length, now);
+        body.progress.last.set(now);
         match frame {
             None => {
                 body.progress.complete.set(true);
@@ -156,7 +159,17 @@ fn cleaned(mut trailers: HeaderMap, policy: &HeaderPolicy) -> HeaderMap {
     trailers
 }
 
-/// A deadline between two pieces. The timer is made on the first wait, and looked at again only when it fires.
+/// How fast a body must come.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// At most so long is waited for the next `least` bytes.
+    pub limit: Duration,
+    /// Less than this is no progress: a client that sends a byte now and then would hold its connection to a server for
+    /// as long as it likes. With 1 every byte is.
+    pub least: usize,
+}
+
+/// A deadline for what comes next. The timer is made on the first wait, and looked at again only when it fires.
 #[derive(Debug)]
 struct Idle {
     limit: Duration,
@@ -164,20 +177,62 @@ struct Idle {
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
+/// A deadline for the next bytes, however many pieces they come in. Only waiting for them counts, not the time in which
+/// nobody takes them.
+#[derive(Debug)]
+struct Paced {
+    idle: Idle,
+    least: usize,
+    /// Came since there was progress.
+    came: usize,
+    /// Waited since there was progress, but for the wait that goes on.
+    waited: Duration,
+}
+
+impl Paced {
+    fn new(pace: Pace) -> Self {
+        Self { idle: Idle::new(pace.limit), least: pace.least, came: 0, waited: Duration::ZERO }
+    }
+
+    /// A piece of so many bytes came.
+    fn came(&mut self, length: usize, now: Instant) {
+        self.came = self.came.saturating_add(length);
+        let since = self.idle.since.take();
+        if self.came >= self.least {
+            (self.came, self.waited) = (0, Duration::ZERO);
+        } else if let Some(since) = since {
+            self.waited += now.saturating_duration_since(since);
+        }
+    }
+
+    /// Ready when there was no progress for the whole limit.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.idle.poll_after(cx, self.waited)
+    }
+}
+
 impl Idle {
     fn new(limit: Duration) -> Self {
         Self { limit, since: None, sleep: None }
     }
 
-    /// A piece came.
+    /// Something came.
     fn reset(&mut self) {
         self.since = None;
     }
 
+    /// When nothing will have come for the whole limit, of which some was `waited` before.
+    fn deadline(&mut self, now: impl FnOnce() -> Instant, waited: Duration) -> Instant {
+        *self.since.get_or_insert_with(now) + self.limit.saturating_sub(waited)
+    }
+
     /// Ready when nothing came for the whole limit.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let since = *self.since.get_or_insert_with(Instant::now);
-        let deadline = tokio::time::Instant::from_std(since + self.limit);
+        self.poll_after(cx, Duration::ZERO)
+    }
+
+    fn poll_after(&mut self, cx: &mut Context<'_>, waited: Duration) -> Poll<()> {
+        let deadline = tokio::time::Instant::from_std(self.deadline(Instant::now, waited));
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         loop {
             if sleep.deadline() < deadline && sleep.is_elapsed() {
@@ -318,4 +373,49 @@ fn fail(entry: &mut Option<Box<AccessEntry>>, reason: Reason, error: BodyError) 
         entry.reason = Some(reason);
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether the deadline passes in waits of so many seconds, each followed by so many bytes that are taken so many
+    /// seconds later.
+    fn stalls(pace: Pace, waits: &[(u64, usize, u64)]) -> bool {
+        let mut idle = Paced::new(pace);
+        let mut now = Instant::now();
+        for (wait, came, taken_after) in waits {
+            let deadline = idle.idle.deadline(|| now, idle.waited);
+            now += Duration::from_secs(*wait);
+            if deadline <= now {
+                return true;
+            }
+            idle.came(*came, now);
+            now += Duration::from_secs(*taken_after);
+        }
+        false
+    }
+
+    #[test]
+    fn a_body_must_come_on_and_only_waiting_for_it_counts() {
+        let pace = |least| Pace { limit: Duration::from_secs(10), least };
+        let byte_a_second = [(1, 1, 0); 30];
+        let cases: &[(&str, usize, &[(u64, usize, u64)], bool)] = &[
+            ("nothing comes", 1, &[(11, 0, 0)], true),
+            ("a byte a second, and any byte is progress", 1, &byte_a_second, false),
+            ("a byte a second is too little", 100, &byte_a_second, true),
+            ("a byte a second is just enough", 9, &byte_a_second, false),
+            ("enough at the last moment, again and again", 100, &[(9, 100, 0); 5], false),
+            ("little, and then enough", 100, &[(4, 50, 0), (4, 50, 0), (9, 100, 0)], false),
+            ("little, and taken late", 100, &[(1, 1, 60), (1, 1, 60), (1, 98, 60), (9, 1, 0)], false),
+            ("nothing more after a little", 100, &[(6, 50, 0), (6, 0, 0)], true),
+        ];
+        let mut failed = Vec::new();
+        for (name, least, waits, expected) in cases {
+            if stalls(pace(*least), waits) != *expected {
+                failed.push(*name);
+            }
+        }
+        assert!(failed.is_empty(), "{failed:?}");
+    }
 }

@@ -99,7 +99,7 @@ reasons! {
         StoreUnavailable = 503 "store_unavailable";
         /// Ends of sessions made by other gateways are not known in time, and the route refuses then.
         RevocationsStale = 503 "revocations_stale";
-        /// The request line or a header field is not written as RFC 9112 says: line ends, white space, bytes.
+        /// The request line or a header field is not written as RFC 9112 or RFC 9113 says: line ends, white space, bytes.
         MalformedRequest = 400 "malformed_request";
         /// `Host` is missing, repeated, malformed, or not what `:authority` or the target says.
         BadHost = 400 "bad_host";

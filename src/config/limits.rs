@@ -25,6 +25,9 @@ const MOST_URI_BYTES: u64 = 65_534;
 /// As many names as the header map can hold, with room for ours.
 const MOST_HEADERS: u64 = 16_384;
 
+/// With fewer, clients that greet us with settings, windows and priorities would not get to their first request.
+const LEAST_CONTROL_FRAMES: u32 = 100;
+
 const TICK: Duration = Duration::from_millis(1);
 
 pub(super) fn limits(root: &Table<'_>) -> Limits {
@@ -52,6 +55,7 @@ pub(super) fn limits(root: &Table<'_>) -> Limits {
         header_timeout: duration("header_timeout", 10),
         idle_timeout: duration("idle_timeout", 60),
         body_idle_timeout: duration("body_idle_timeout", 30),
+        body_progress: size("body_progress", 1..=MIB, KIB),
         stream_idle_timeout: duration("stream_idle_timeout", 3600),
         header_count: count("header_count", 1..=MOST_HEADERS, 100),
         header_bytes: size("header_bytes", HEADER_BYTES, 32 * KIB),
@@ -65,12 +69,24 @@ pub(super) fn limits(root: &Table<'_>) -> Limits {
             .and_then(|count| u32::try_from(count).ok())
             .and_then(NonZeroU32::new)
             .unwrap_or(const { NonZeroU32::new(128).unwrap() }),
-        http2_resets: count("http2_resets", 1..=1_000_000, 64),
+        http2_resets: count("http2_resets", 1..=1_000_000, 256),
+        http2_control_frames: get("http2_control_frames")
+            .and_then(|value| control_frames(&value))
+            .unwrap_or(NonZeroU32::new(6000).map(|count| Rate { count, period: Duration::from_secs(60) })),
         token_bytes: size("token_bytes", 1..=*HEADER_BYTES.end(), 8 * KIB),
         token_cache_bytes: size("token_cache_bytes", 1..=1024 * GIB, 64 * MIB),
         refreshes_per_session: rate("refreshes_per_session", 60),
         refreshes_per_address: rate("refreshes_per_address", 600),
     }
+}
+
+fn control_frames(value: &Value<'_>) -> Option<Option<Rate>> {
+    let rate = value.rate_or_unlimited()?;
+    if rate.is_some_and(|rate| rate.count.get() < LEAST_CONTROL_FRAMES) {
+        value.fault(format_args!("is too small, expected at least {LEAST_CONTROL_FRAMES} at once"));
+        return None;
+    }
+    Some(rate)
 }
 
 fn usize_const(count: u64) -> NonZeroUsize {

@@ -266,9 +266,11 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// `idle_timeout`: between two requests of a connection, 60 s by default.
     pub idle_timeout: Duration,
-    /// `body_idle_timeout`: between two pieces of a request body, and for a client that does not take its response.
-    /// 30 s by default.
+    /// `body_idle_timeout`: for the next `body_progress` of a request body, and for a client that does not take its
+    /// response. 30 s by default.
     pub body_idle_timeout: Duration,
+    /// `body_progress`: less of a request body is none, 1 KiB by default, at most 1 MiB. gRPC streams are free of it.
+    pub body_progress: NonZeroUsize,
     /// `stream_idle_timeout`: how long nothing may come over a WebSocket or another upgraded connection, and between two
     /// pieces of an event stream or a gRPC stream. 1 h by default.
     pub stream_idle_timeout: Duration,
@@ -283,8 +285,13 @@ pub struct Limits {
     pub body_bytes: Option<NonZeroU64>,
     /// `http2_streams`: concurrent requests of one HTTP/2 connection, 128 by default, at most 65535.
     pub http2_streams: NonZeroU32,
-    /// `http2_resets`: streams a client may reset before their answer before the connection is closed, 64 by default.
+    /// `http2_resets`: streams a client may reset before their answer, more than it lets be answered, before the
+    /// connection is closed, 256 by default, at most 1,000,000.
     pub http2_resets: NonZeroUsize,
+    /// `http2_control_frames`: frames of one HTTP/2 connection that carry no body, beyond those that go with its requests
+    /// and responses: so many at once, then so many in the period. 6000 in a minute by default, at least 100; `None` is
+    /// `"unlimited"`.
+    pub http2_control_frames: Option<Rate>,
     /// `token_bytes`: the longest access token that is looked at, 8 KiB by default, no more than `header_bytes`.
     pub token_bytes: NonZeroUsize,
     /// `token_cache_bytes`: verified tokens kept, all workers together, 64 MiB by default.

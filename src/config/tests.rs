@@ -157,10 +157,10 @@ fn defaults_are_those_of_the_documentation() {
         "store": { "path": null },
         "limits": {
             "connections": 10000, "connections_per_address": 1024, "tls_handshake_timeout": "10s",
-            "header_timeout": "10s", "idle_timeout": "1m", "body_idle_timeout": "30s",
+            "header_timeout": "10s", "idle_timeout": "1m", "body_idle_timeout": "30s", "body_progress": "1KiB",
             "stream_idle_timeout": "1h", "header_count": 100,
             "header_bytes": "32KiB", "uri_bytes": "8KiB", "body_bytes": "1GiB", "http2_streams": 128,
-            "http2_resets": 64, "token_bytes": "8KiB", "token_cache_bytes": "64MiB",
+            "http2_resets": 256, "http2_control_frames": "6000/1m", "token_bytes": "8KiB", "token_cache_bytes": "64MiB",
             "refreshes_per_session": "60/1m", "refreshes_per_address": "600/1m",
         },
         "log": { "level": "info", "format": "auto", "access": "all" },
@@ -211,6 +211,16 @@ fn session_and_issuer_defaults_are_those_of_the_documentation() {
         "allow_path": [], "on_token_expiry": "close",
     });
     assert_eq!(json["route"][0], route);
+}
+
+#[test]
+fn limits_of_http2_and_of_slow_bodies_are_read_as_they_are_written() {
+    let text = fs::read_to_string(root().join("tests/fixtures/config/valid/everything.toml")).unwrap();
+    let limits = parse(&text).unwrap().limits;
+    assert_eq!(limits.http2_control_frames.unwrap().to_string(), "200/1s");
+    assert_eq!((limits.body_progress.get(), limits.http2_resets.get()), (2048, 16));
+    let text = text.replace("\"200/1s\"", "\"unlimited\"");
+    assert_eq!(parse(&text).unwrap().limits.http2_control_frames, None);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use super::judge::Admitted;
 use super::upgrade::{self, Switched, Upgrade};
 use super::{Exchange, Lasting, Outcome, Worker, affinity, chain, grpc, outcome};
-use crate::body::{RequestBody, RequestProgress};
+use crate::body::{Pace, RequestBody, RequestProgress};
 use crate::clock::UnixTime;
 use crate::headers::{self, Forwarding, Peer};
 use crate::http1::Framing;
@@ -138,9 +138,13 @@ impl Worker {
             let limit = route.body_bytes.map(std::num::NonZeroU64::get);
             let limits = &self.gateway.config.limits;
             // The client of a gRPC stream says something when it has something to say.
-            let idle = if is_grpc { limits.stream_idle_timeout } else { limits.body_idle_timeout };
+            let pace = if is_grpc {
+                Pace { limit: limits.stream_idle_timeout, least: 1 }
+            } else {
+                Pace { limit: limits.body_idle_timeout, least: limits.body_progress.get() }
+            };
             let live = live.map(|live| live.stream().clone());
-            let (body, progress) = RequestBody::streaming(body, limit, idle, self.policy.clone(), live);
+            let (body, progress) = RequestBody::streaming(body, limit, pace, self.policy.clone(), live);
             (body, Some(progress))
         };
         let mut request = Request::new(body);

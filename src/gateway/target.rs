@@ -75,6 +75,31 @@ pub(crate) fn bounded_path<'p>(parts: &'p Parts, limits: &Limits) -> Result<&'p 
     if path.len() + query > limits.uri_bytes.get() { Err(Reason::UriTooLong) } else { Ok(path) }
 }
 
+/// What the library leaves to us of the fields of HTTP/2: their number, and values that begin or end with whitespace.
+///
+/// Whitespace around a value makes a request malformed (RFC 9113 §8.2.1). Over HTTP/1.1 it is none of the value: whoever
+/// is behind us would read another one than we have judged.
+///
+/// # Errors
+/// [`Reason::HeaderTooLarge`], [`Reason::MalformedRequest`]
+pub(crate) fn fields(parts: &Parts, limits: &Limits) -> Result<(), Reason> {
+    if parts.version != Version::HTTP_2 {
+        // Over HTTP/1.1 both were seen to while the header was read.
+        return Ok(());
+    }
+    let most = limits.header_count.get();
+    // A client may send its cookies in pieces (RFC 9113 §8.2.3): they are one field, and bounded in bytes.
+    if parts.headers.len() > most && parts.headers.len() - cookies_but_one(&parts.headers) > most {
+        return Err(Reason::HeaderTooLarge);
+    }
+    let is_padded = |value: &HeaderValue| matches!(value.as_bytes(), [b' ' | b'\t', ..] | [.., b' ' | b'\t']);
+    if parts.headers.values().any(is_padded) { Err(Reason::MalformedRequest) } else { Ok(()) }
+}
+
+fn cookies_but_one(headers: &HeaderMap) -> usize {
+    headers.get_all(header::COOKIE).iter().count().saturating_sub(1)
+}
+
 /// The one way the body is framed. Everything that two readers could take differently is refused.
 ///
 /// Over HTTP/1.1 that was judged before ([`crate::http1`]); over HTTP/2 only a length is left, which must be canonical,
@@ -129,6 +154,31 @@ mod tests {
         assert_eq!(http2("https://a.example/x", &[("host", "a.example")]), Ok("a.example".to_owned()));
         assert_eq!(http2("https://a.example/x", &[("host", "b.example")]), Err(Reason::BadHost));
         assert_eq!(http2("https://user@a.example/x", &[]), Err(Reason::BadHost));
+    }
+
+    #[test]
+    fn fields_of_http2_are_counted_and_have_no_whitespace_around_them() {
+        let text = "server.listen = ['127.0.0.1:0']\nupstream.u.servers = ['http://10.0.0.5:8080']\n\
+                    limits.header_count = 3\nroute = [{ path = '/', upstream = 'u', auth = 'public' }]\n";
+        let limits = crate::config::Config::parse(text, "t", std::path::Path::new("")).unwrap().limits;
+        let read = |version, given: &[(&str, &str)]| fields(&parts(version, "http://a/", given), &limits);
+        let cases: &[(&str, &[(&str, &str)], Result<(), Reason>)] = &[
+            ("as many as there may be", &[("a", "1"), ("b", ""), ("c", "x y")], Ok(())),
+            ("one more", &[("a", "1"), ("b", "2"), ("b", "2"), ("c", "3")], Err(Reason::HeaderTooLarge)),
+            ("cookies are one", &[("a", "1"), ("b", "2"), ("cookie", "c=1"), ("cookie", "d=1")], Ok(())),
+            (
+                "cookies are one all the same",
+                &[("a", "1"), ("b", "2"), ("c", "3"), ("cookie", "d=1")],
+                Err(Reason::HeaderTooLarge),
+            ),
+            ("a space before", &[("a", " 1")], Err(Reason::MalformedRequest)),
+            ("a tab behind", &[("a", "1"), ("b", "1\t")], Err(Reason::MalformedRequest)),
+            ("a space alone", &[("a", " ")], Err(Reason::MalformedRequest)),
+        ];
+        let failed: Vec<_> =
+            cases.iter().filter(|(_, given, expected)| read(Version::HTTP_2, given) != *expected).collect();
+        assert!(failed.is_empty(), "{failed:?}");
+        assert_eq!(read(Version::HTTP_11, cases[1].1), Ok(()));
     }
 
     #[test]

@@ -22,7 +22,9 @@ use tokio_rustls::server::TlsStream;
 
 use super::accept::Permit;
 use super::activity::{Activity, WithGuard};
+use super::allowance::Allowance;
 use super::listener::Terms;
+use super::metered::Metered;
 use super::prefixed::Prefixed;
 use super::proxy_protocol::HeaderError;
 use super::streams::StreamExecutor;
@@ -203,10 +205,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let activity = Activity::new(false);
+    let allowance = Allowance::of(limits);
     let executor =
         StreamExecutor { next: Rc::default(), worker: context.worker.clone(), stopping: context.stopping.clone() };
     let service = service_fn(|request| {
-        let (worker, peer, opened) = (context.worker.clone(), peer.clone(), Rc::new(Opened::default()));
+        let (worker, peer, opened) = (context.worker.clone(), peer.clone(), Rc::new(Opened::new(allowance.clone())));
         executor.next.set(Some((opened.clone(), activity.request())));
         async move {
             let response = worker.handle(&peer, request, &opened.exchange).await;
@@ -221,7 +224,8 @@ where
         // WebSocket over HTTP/2 (RFC 8441).
         .enable_connect_protocol()
         .max_header_list_size(header_bytes)
-        // Streams reset before their answer (CVE-2023-44487) or broken by us (CVE-2025-8671): so many, then GOAWAY.
+        // Streams reset before we looked at them (CVE-2023-44487) or broken by us (CVE-2025-8671): so many, then GOAWAY.
+        // Those reset later are counted by the allowance.
         .max_pending_accept_reset_streams(limits.http2_resets.get())
         .max_local_error_reset_streams(limits.http2_resets.get())
         .initial_stream_window_size(256 * 1024)
@@ -230,9 +234,21 @@ where
         // A peer that is gone without a word is found out.
         .keep_alive_interval(limits.idle_timeout / 2)
         .keep_alive_timeout(limits.header_timeout);
-    let connection = pin!(builder.serve_connection(TokioIo::new(Watched::new(stream, &activity, None)), service));
+    let stream = Watched::new(Metered::new(stream, allowance.clone()), &activity, None);
+    let connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let never = std::future::pending();
     watch(connection, |connection| connection.graceful_shutdown(), never, &activity, context, limits).await;
+    if let Some(limit) = allowance.crossed() {
+        context.worker.metrics().limit(limit);
+        tracing::debug!(?limit, client = %peer.address, "connection closed");
+    }
+}
+
+/// Whether the library ended the connection because its client asked too much of it: resets that nobody had looked at,
+/// CONTINUATION without an end, many small pieces at once, a header far over its limit.
+fn asked_too_much(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_library() && cause.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
 }
 
 /// Drives a connection until it ends, crosses a limit, is cut, or was told to stop.
@@ -258,6 +274,9 @@ async fn watch<C>(
             biased;
             ended = &mut connection => {
                 if let Err(error) = ended {
+                    if asked_too_much(&error) {
+                        context.worker.metrics().limit(ConnectionLimit::Flood);
+                    }
                     tracing::debug!(error = %crate::gateway::chain(&error), "connection ended");
                 }
                 return;

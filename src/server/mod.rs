@@ -2,8 +2,11 @@
 
 pub mod accept;
 mod activity;
+mod allowance;
 mod conn;
+mod frames;
 pub mod listener;
+mod metered;
 mod preface;
 mod prefixed;
 mod proxy_protocol;

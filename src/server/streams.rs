@@ -42,7 +42,10 @@ where
             let exchange = &opened.exchange;
             let mut unread = Unread::new(worker.gateway().config.limits.body_idle_timeout);
             let done = poll_fn(|cx| match future.as_mut().poll(cx) {
-                Poll::Ready(_) => Poll::Ready(()),
+                Poll::Ready(_) => {
+                    opened.ended();
+                    Poll::Ready(())
+                }
                 Poll::Pending if exchange.stream.poll_cut(cx).is_ready() => Poll::Ready(()),
                 Poll::Pending => unread.poll(cx, &opened).map(|()| {
                     worker.metrics().limit(ConnectionLimit::WriteTimeout);

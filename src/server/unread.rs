@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
+use super::allowance::Allowance;
 use crate::gateway::Exchange;
 
 /// The most that is handed over at once. More than the buffer of the stream takes would count as one piece, however
@@ -21,9 +22,11 @@ use crate::gateway::Exchange;
 const PIECE: usize = 64 * 1024;
 
 /// One request on an HTTP/2 connection, as its stream and its response body see it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Opened {
     pub(super) exchange: Exchange,
+    /// Of its connection.
+    allowance: Rc<Allowance>,
     /// Pieces of the response that were handed over, the header among them; 0 before that.
     handed: Cell<u64>,
     /// The next piece is there as soon as the client takes it: what is waited for is not the server.
@@ -31,7 +34,18 @@ pub(super) struct Opened {
 }
 
 impl Opened {
+    pub(super) fn new(allowance: Rc<Allowance>) -> Self {
+        allowance.requested();
+        Self { exchange: Exchange::default(), allowance, handed: Cell::new(0), client_is_next: Cell::new(false) }
+    }
+
+    /// The stream came to its end by itself. Before its answer it does so only when the client reset it.
+    pub(super) fn ended(&self) {
+        if self.handed.get() == 0 { self.allowance.reset() } else { self.allowance.answered() }
+    }
+
     fn hand(&self) {
+        self.allowance.handed();
         self.handed.set(self.handed.get() + 1);
         self.client_is_next.set(true);
     }
@@ -136,7 +150,7 @@ mod tests {
     #[tokio::test]
     async fn a_long_piece_is_handed_over_in_shorter_ones() {
         let all = Bytes::from((0..200_000).map(|at| at as u8).collect::<Vec<_>>());
-        let mut body = Noted::new(Full::new(all.clone()), Rc::default());
+        let mut body = Noted::new(Full::new(all.clone()), Rc::new(Opened::new(Rc::default())));
         assert_eq!(body.size_hint().exact(), Some(200_000));
         let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!((first.len(), body.is_end_stream()), (PIECE, false));

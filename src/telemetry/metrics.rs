@@ -120,9 +120,16 @@ pub enum ConnectionLimit {
     NoBalancer,
     /// A balancer sent no PROXY header, or a malformed one.
     ProxyHeader,
+    /// `limits.http2_control_frames`
+    ControlFrames,
+    /// `limits.http2_resets`, of streams whose request was already being answered.
+    Resets,
+    /// The client of HTTP/2 asked too much: resets before we had looked at the stream, CONTINUATION without an end, many
+    /// small pieces at once, a header far over its limit.
+    Flood,
 }
 
-const CONNECTION_LIMITS: [&str; 8] = [
+const CONNECTION_LIMITS: [&str; 11] = [
     "connections",
     "connections_per_address",
     "tls_handshake_timeout",
@@ -131,6 +138,9 @@ const CONNECTION_LIMITS: [&str; 8] = [
     "write_timeout",
     "no_balancer",
     "proxy_header",
+    "http2_control_frames",
+    "http2_resets",
+    "http2_flood",
 ];
 
 impl WorkerMetrics {

@@ -10,6 +10,7 @@ mod framing;
 mod headers;
 mod http2;
 mod locked;
+mod measure;
 mod paths;
 mod responses;
 mod secrets;
