@@ -39,6 +39,7 @@ impl Worker {
     /// Host, path and framing → ours? → route → identity → what the route asks for: all from memory, at once.
     pub(super) fn judge(&self, parts: &Parts, entry: &mut AccessEntry) -> Result<Judged<'_>, Rejection> {
         let path = target::bounded_path(parts, &self.gateway.config.limits)?;
+        target::bounded_fields(&parts.headers, &self.gateway.config.limits)?;
         let host = target::host(parts)?;
         let name = host.name()?;
         let framing = target::framing(&parts.headers, parts.version)?;
