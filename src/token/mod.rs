@@ -12,8 +12,8 @@ pub mod mint;
 pub mod signing;
 pub mod verify;
 
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 
