@@ -506,5 +506,5 @@ pub(super) const REFUSED: &[Case] = &[
     Case { http2: Some(Expect::Broken), ..refused("a length with a sign", "Content-Length: +0", 400) },
     Case { times: 101, ..refused("more fields than allowed", "X-A: 1", 431) },
     refused("more bytes than allowed", "X-A: {8k}|X-B: {8k}|X-C: {8k}|X-D: {8k}|X-E: {8k}", 431),
-    Case { times: 100, ..refused("a loop of a hundred gateways", "Via: 1.1 portcullis", 431) },
+    Case { times: 101, ..refused("a loop of a hundred gateways", "Via: 1.1 portcullis", 431) },
 ];
