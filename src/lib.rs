@@ -25,6 +25,8 @@
 //! - [`admin`]: the admin listener.
 //! - [`tasks`], [`app`]: background work, and the assembly.
 //! - [`cli`]: the command line.
+//!
+//! Beside them, in tests and under a fuzzer only, `fuzzing`: what must hold of any bytes.
 
 pub mod admin;
 pub mod app;
@@ -34,6 +36,10 @@ pub mod certificate;
 pub mod cli;
 pub mod clock;
 pub mod config;
+// Not a part of the library: it is only there when it is tested.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateway;
 pub mod headers;
 pub mod http1;

@@ -53,7 +53,7 @@ fn is_json(parts: &Parts) -> bool {
     kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
 }
 
-fn parse<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Refusal> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Refusal> {
     // First, for serde takes the last of two members with one name inside claims: the reader of a token refuses both.
     if let Err(error) = Object::parse(bytes) {
         let reason =

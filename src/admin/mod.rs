@@ -5,6 +5,8 @@
 //! `refusal` is every answer that is an error. Then a file for each kind of thing: `sessions`, `revocations`, `keys`,
 //! `status`.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod guard;
 mod guesses;
 mod input;

@@ -256,8 +256,11 @@ fn origin_form(uri: Uri) -> Result<Uri, Rejection> {
     if uri.authority().is_none() {
         return Ok(uri);
     }
-    match uri.into_parts().path_and_query {
-        Some(target) => Ok(Uri::from(target)),
+    match uri.into_parts().path_and_query.map(Uri::from) {
+        // `http://host` and `http://host#x`: the path is empty, is judged as `/` (RFC 9112 §3.2.1), and must not leave as
+        // nothing.
+        Some(target) if target.path().is_empty() => Ok(Uri::from_static("/")),
+        Some(target) => Ok(target),
         None => Err(Reason::BadTarget.into()),
     }
 }

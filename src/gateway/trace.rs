@@ -6,6 +6,9 @@ use http::header::{HeaderMap, HeaderValue};
 
 use crate::headers::{TRACEPARENT, X_REQUEST_ID};
 
+/// `tracestate` (W3C Trace Context)
+const TRACESTATE: &str = "tracestate";
+
 /// A worker's source of names: unique, not secret.
 #[derive(Debug)]
 pub(crate) struct Names(Cell<[u64; 2]>);
@@ -54,6 +57,8 @@ impl Names {
             if let Ok(value) = HeaderValue::from_bytes(&value) {
                 headers.insert(TRACEPARENT, value);
             }
+            // It belonged to the trace that was not taken (W3C Trace Context §3.3).
+            headers.remove(TRACESTATE);
         }
     }
 }

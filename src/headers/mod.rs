@@ -97,13 +97,13 @@ impl HeaderPolicy {
             "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => Fate::KeepFromProxy,
             "x-real-ip" | "x-client-ip" | "x-cluster-client-ip" | "true-client-ip" | "client-ip" => Fate::Drop,
             "authorization" => Fate::Authorization,
+            // A backend that honours one acts on another method than the one that was judged. Clients behind some firewalls
+            // need them, and where a route takes every method nothing is gained: only a route for some methods loses them.
+            // What stands in a query or a body (`_method`) is not the gateway's to read.
             "x-http-method-override" | "x-http-method" | "x-method-override" => Fate::MethodOverride,
-            _ if name.starts_with("x-forwarded-")
-                || name.starts_with("x-original-")
-                || name.starts_with("x-rewrite-") =>
-            {
-                Fate::Drop
-            }
+            _ if name.starts_with("x-") => fate_of_extension(name),
+            // The address as edges in front of us say it: backends believe it without a look at who asks.
+            _ if name.ends_with("-ip") && EDGES.contains(&name) => Fate::KeepFromProxy,
             _ => Fate::Keep,
         }
     }
@@ -116,6 +116,28 @@ impl HeaderPolicy {
     pub fn trailer_may_pass(&self, name: &str) -> bool {
         self.fate(name) == Fate::Keep
             && !matches!(name, "host" | "cookie" | "set-cookie" | "via" | "content-type" | "content-encoding")
+    }
+}
+
+/// Who the client is, in the words of edges and of servers in front of others.
+const EDGES: [&str; 5] =
+    ["cf-connecting-ip", "fastly-client-ip", "fly-client-ip", "wl-proxy-client-ip", "proxy-client-ip"];
+
+/// What becomes of a field whose name begins with `x-` and that is none of the usual ones.
+fn fate_of_extension(name: &str) -> Fate {
+    // Said by a proxy of what it did to the request: there was none, or it is behind us. `x-sendfile-type` and
+    // `x-accel-mapping` tell a backend which of its files a server in front will send.
+    const PROXIES: [&str; 5] = ["x-forwarded-", "x-original-", "x-rewrite-", "x-accel-", "x-sendfile"];
+    match name {
+        _ if PROXIES.iter().any(|prefix| name.starts_with(prefix)) => Fate::Drop,
+        // Another host than the one that was judged.
+        "x-host" | "x-http-host-override" => Fate::Drop,
+        // To a framework: this request passed your middleware already (CVE-2025-29927).
+        "x-middleware-subrequest" => Fate::Drop,
+        "x-azure-clientip" | "x-azure-socketip" | "x-proxyuser-ip" => Fate::KeepFromProxy,
+        // Envoy takes orders on paths, retries and deadlines from whoever has an internal address, as we have.
+        _ if name.starts_with("x-envoy-") => Fate::KeepFromProxy,
+        _ => Fate::Keep,
     }
 }
 

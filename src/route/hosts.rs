@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 
+use smallvec::SmallVec;
+
 use crate::config::HostPattern;
 
 /// The routes of each host, and those of any.
@@ -36,6 +38,13 @@ impl Hosts {
         named.or_else(|| self.find_below(host, path)).or_else(|| self.any.find(path))
     }
 
+    /// All that [`Self::find`] would look at, in its order: hosts, then their prefixes of `path` from the longest on.
+    pub(super) fn all<'h>(&'h self, host: &'h str, path: &'h str) -> impl Iterator<Item = &'h [usize]> {
+        let below = host.match_indices('.').filter_map(|(dot, _)| self.below.get(&host[dot + 1..]));
+        let hosts = self.named.get(host).into_iter().chain(below).chain(std::iter::once(&self.any));
+        hosts.flat_map(move |paths| paths.all(path))
+    }
+
     /// One look-up for each dot in the part of the host that a wildcard could stand below.
     fn find_below(&self, host: &str, path: &str) -> Option<&[usize]> {
         if self.below.is_empty() {
@@ -61,6 +70,13 @@ impl<S: BuildHasher> Paths<S> {
         let prefix = path.trim_end_matches('/');
         self.depth = self.depth.max(prefix.matches('/').count());
         self.prefixes.entry(prefix.into()).or_default().push(index);
+    }
+
+    /// The routes of every prefix of whole segments, the longest first.
+    fn all<'p>(&'p self, path: &'p str) -> impl Iterator<Item = &'p [usize]> {
+        let ends = path.match_indices('/').take(self.depth + 1).map(|(at, _)| at).chain(std::iter::once(path.len()));
+        let ends: SmallVec<[usize; 16]> = ends.collect();
+        ends.into_iter().rev().filter_map(|end| self.prefixes.get(&path[..end]).map(Vec::as_slice))
     }
 
     /// The routes of the longest prefix of whole segments. At most `depth + 1` look-ups.

@@ -192,19 +192,22 @@ impl RouteTable {
         route: &Route,
         found: Spellings,
     ) -> Result<(), RouteError> {
-        let Some(others) = self.loose.find(host, &path::loose_reading(path)) else { return Ok(()) };
-        if others.contains(&route.index) {
-            return Ok(());
-        }
+        let loose = path::loose_reading(path);
+        // Not only the nearest: a backend that takes some of these liberties and not all may find itself at any of those
+        // before the one that was chosen.
+        let before = self.loose.all(host, &loose).take_while(|routes| !routes.contains(&route.index));
+        let mut others = before.flatten().filter_map(|index| self.routes.get(*index));
         let asks_no_more = |other: &Route| {
             route.strictness_beside(other) >= strictness(other.access)
                 && route.issuers == other.issuers
-                // Another spelling must not be a way around what a route counts.
+                && route.refuses_stale >= other.refuses_stale
+                // Another spelling must not be a way around what a route counts, nor around one that lets nothing pass.
                 && other.limits.is_none()
+                && (other.action.upstream().is_some() || route.action.upstream().is_none())
                 && (other.methods.is_empty() || other.methods.contains(method))
         };
-        let mut others = others.iter().filter_map(|index| self.routes.get(*index));
-        if found.is_empty() && others.all(asks_no_more) { Ok(()) } else { Err(RouteError::AmbiguousPath) }
+        let agree = if found.is_empty() { others.all(asks_no_more) } else { others.next().is_none() };
+        if agree { Ok(()) } else { Err(RouteError::AmbiguousPath) }
     }
 
     fn pick(&self, host: &str, path: &str, method: &Method) -> Result<&Route, RouteError> {
@@ -264,5 +267,7 @@ pub fn host_name(authority: &str) -> Option<Cow<'_, str>> {
     })
 }
 
+#[cfg(test)]
+mod differential;
 #[cfg(test)]
 mod tests;

@@ -138,6 +138,34 @@ fn no_spelling_of_a_protected_path_takes_the_public_route() {
 }
 
 #[test]
+fn a_backend_that_takes_some_liberties_and_not_all_is_not_led_past_a_route_on_the_way() {
+    let table = table(&["- / * public", "- /a * required", "- /a/b * public", "- /a/b/c/d * required"]);
+    // In lower case and with its parameter `/a/B;x` is below `/a`; without the parameter it is `/a/b`, which is public.
+    for path in ["/A/b;x", "/A/b.", "/A/b%20", "/a/b/C/d/e", "/A/B/C/D"] {
+        assert_eq!(name(&table, "", path), Err(RouteError::AmbiguousPath), "{path}");
+    }
+    // No way of reading these leaves the route.
+    for (path, route) in
+        [("/a/b/Photo.JPG", "- /a/b * public"), ("/a/B;x", "- /a * required"), ("/X/y;z", "- / * public")]
+    {
+        assert_eq!(name(&table, "", path), Ok(route), "{path}");
+    }
+}
+
+#[test]
+fn no_spelling_reaches_an_upstream_past_a_route_that_answers_itself() {
+    let text = "[server]\nlisten=[\"127.0.0.1:0\"]\n[session]\nissuer=\"i\"\naudience=\"a\"\n\
+                [upstream.u]\nservers=[\"http://127.0.0.1:1\"]\n[[route]]\npath=\"/\"\nupstream=\"u\"\nauth=\"public\"\n\
+                [[route]]\npath=\"/internal\"\nauth=\"public\"\nrespond = { status = 403 }\n";
+    let config = Config::parse(text, "test.toml", std::path::Path::new("/")).unwrap();
+    let table = RouteTable::new(&config, |_| None);
+    assert_eq!(table.find("", "/internal/x", &Method::GET).map(Route::index), Ok(1));
+    for path in ["/Internal", "/internal;x", "/internal.", "/INTERNAL/x", "/%EF%BD%89nternal"] {
+        assert_eq!(table.find("", path, &Method::GET).map(Route::index), Err(RouteError::AmbiguousPath), "{path}");
+    }
+}
+
+#[test]
 fn a_route_with_a_spelling_of_its_own_is_not_passed_by_either() {
     let table = table(&["- / * public", "- /caf%C3%A9 * required", "- /Admin * required", "- /b%20c * required"]);
     for (path, route) in

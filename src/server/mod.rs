@@ -16,3 +16,6 @@ pub mod tls;
 mod unread;
 mod watched;
 pub mod worker;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::proxy_protocol::fuzzing::header as any_proxy_header;

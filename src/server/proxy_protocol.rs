@@ -202,5 +202,7 @@ fn crc32c(sum: u32, bytes: &[u8]) -> u32 {
     })
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;

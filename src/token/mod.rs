@@ -14,7 +14,7 @@ pub mod mint;
 pub mod signing;
 pub mod verify;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod testing;
 
 use std::sync::Arc;

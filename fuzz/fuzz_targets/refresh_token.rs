@@ -1,0 +1,4 @@
+//! Refresh tokens.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| portcullis::fuzzing::refresh_token(data));
