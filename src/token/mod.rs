@@ -15,6 +15,8 @@ pub mod signing;
 pub mod verify;
 
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
 mod testing;
 
 use std::sync::Arc;
