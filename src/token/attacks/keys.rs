@@ -255,11 +255,14 @@ fn no_document_makes_a_key_good_for_what_it_is_not_meant_for() {
     assert!(failed.is_empty(), "{} of {count} failed:\n{}", failed.len(), failed.join("\n"));
 }
 
+/// From a message to its signature.
+type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
+
 /// One key of each kind, and how it signs.
 struct Signer {
     algorithm: Algorithm,
     jwk: String,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    sign: Sign,
 }
 
 fn rsa(algorithm: Algorithm, encoding: &'static dyn RsaEncoding, name: &str) -> Signer {

@@ -102,6 +102,9 @@ fn a_megabyte_of_authorization_is_refused_and_others_are_served() {
     assert_eq!(gateway.connect().ask(get("/", Some(&party.good()))).status, 200);
 }
 
+/// From a path to the bytes of a request for it.
+type Request<'a> = Box<dyn Fn(&str) -> String + 'a>;
+
 /// RFC 6750 §2.2 and §2.3 are not spoken: a token elsewhere is no token, and a good one beside it stays good.
 #[test]
 fn a_token_anywhere_but_in_authorization_is_no_token() {
@@ -114,7 +117,7 @@ fn a_token_anywhere_but_in_authorization_is_no_token() {
         Box::new(move |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{name}: {value}\r\n\r\n"))
     };
     let bearer = format!("Bearer {token}");
-    let cases: Vec<(&str, Box<dyn Fn(&str) -> String + '_>)> = vec![
+    let cases: Vec<(&str, Request<'_>)> = vec![
         ("query", Box::new(|path| get(&format!("{path}?access_token={token}"), None))),
         ("query, named token", Box::new(|path| get(&format!("{path}?token={token}&authorization={token}"), None))),
         ("form", Box::new(form)),
