@@ -14,6 +14,8 @@ pub mod mint;
 pub mod signing;
 pub mod verify;
 
+#[cfg(test)]
+mod attacks;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod testing;
 

@@ -16,9 +16,9 @@ pub(super) fn is_marked(modulus: &[u8]) -> bool {
     })
 }
 
-/// Of an odd number above 2.
+/// Of a number above 2.
 fn is_prime(number: u32) -> bool {
-    number % 2 == 1 && (3..number).step_by(2).take_while(|factor| factor * factor <= number).all(|f| number % f != 0)
+    (2..number).take_while(|factor| factor * factor <= number).all(|factor| !number.is_multiple_of(factor))
 }
 
 /// Each power of `base` once, modulo a prime that does not divide it.
