@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 
-use crate::clock::UnixTime;
+use crate::clock::{LEEWAY, UnixTime};
 use crate::ids::{SessionId, SessionName, UserId};
 
 pub use self::freshness::Freshness;
@@ -231,6 +231,8 @@ pub struct Revocations {
     users: DashMap<UserId, UserEnd>,
     /// How many keys `users` has, so that the usual case (none) needs no lookup.
     user_count: AtomicUsize,
+    /// The latest time a purge was told, in milliseconds since 1970.
+    forgotten_until: AtomicU64,
 }
 
 impl Default for Revocations {
@@ -254,6 +256,7 @@ impl Revocations {
             others: DashMap::with_shard_amount(SHARDS),
             users: DashMap::with_shard_amount(SHARDS),
             user_count: AtomicUsize::new(0),
+            forgotten_until: AtomicU64::new(0),
         }
     }
 
@@ -350,6 +353,8 @@ impl Revocations {
     /// `now` must not run ahead of true time, or an ended session would work again once the clock is put right: the
     /// caller passes the smaller of the wall clock and its start value plus the monotonic time since.
     pub fn purge(&self, now: UnixTime) -> usize {
+        // Before anything goes: who misses an entry has met its shard after us and sees this.
+        self.forgotten_until.fetch_max(now.as_millis(), Ordering::Release);
         let mut gone = 0;
         self.own.retain(|_, ended| keep(!ended.expired(now), &mut gone));
         self.others.retain(|_, ended| keep(!ended.expired(now), &mut gone));
@@ -362,6 +367,14 @@ impl Revocations {
             keeps
         });
         gone + users_gone
+    }
+
+    /// Whether the end of a token's session may have been forgotten because the token, good until `expires_at`, had
+    /// expired: to be asked after [`check`](Self::check).
+    ///
+    /// That it is good again means that the clock was set back since. Nothing here says then that its session lives.
+    pub fn may_have_forgotten(&self, expires_at: UnixTime) -> bool {
+        expires_at.plus(LEEWAY).as_millis() < self.forgotten_until.load(Ordering::Acquire)
     }
 
     /// How many sessions and users have an entry.

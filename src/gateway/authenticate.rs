@@ -80,6 +80,11 @@ fn judge(known: &Known<'_>, verified: &Verified, route: &Route, now: UnixTime) -
         if let Some(ended) = known.revocations.check(&identity.session, &identity.user, identity.issued_at) {
             return Err(ended.into());
         }
+        // With the clock set back, an end may be forgotten whose token has time left again. An own session is then asked
+        // about ([`needs_proof`]); of a trusted issuer's nobody here can say whether it lives.
+        if identity.issuer != OWN_ISSUER && known.revocations.may_have_forgotten(identity.expires_at) {
+            return Err(TokenError::TokenExpired.into());
+        }
         verified.revocation_epoch.set(epoch);
     }
     // It may have been ended elsewhere: nobody can say.
@@ -118,6 +123,12 @@ fn verified(known: &Known<'_>, token: &str, now: UnixTime) -> Result<Rc<Verified
 /// No epoch of [`Revocations`] is ever this.
 const NEVER_CHECKED: u64 = u64::MAX;
 
+/// Whether only the store can say that the own session lives: its end may have been forgotten before the clock was set
+/// back.
+pub(crate) fn needs_proof(known: &Verified, revocations: &Revocations) -> bool {
+    known.identity.issuer == OWN_ISSUER && revocations.may_have_forgotten(known.identity.expires_at)
+}
+
 /// The own session whose activity must be noted now; `None` when that was done a moment ago, or is nobody's business.
 pub(super) fn needs_note(known: &Verified, sessions: &Sessions, now: UnixTime) -> Option<SessionId> {
     sessions.idle_timeout()?;
@@ -129,3 +140,6 @@ pub(super) fn needs_note(known: &Verified, sessions: &Sessions, now: UnixTime) -
     // A clock set back makes `since` zero: the note is then made again once it has caught up.
     (known.touched_at.get() == 0 || noted > now || now.since(noted) >= sessions.touch_resolution()).then_some(id)
 }
+
+#[cfg(test)]
+mod tests;

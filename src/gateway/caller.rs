@@ -40,9 +40,12 @@ impl Worker {
         )
     }
 
-    /// Notes the request of an own session. `false`: memory does not know of the session, or believes it idle.
+    /// Notes the request of an own session. `false`: memory does not know of the session, or believes it idle or over.
     pub(super) fn note(&self, known: &Verified, now: UnixTime) -> bool {
         let sessions = &self.gateway.sessions;
+        if authenticate::needs_proof(known, &self.gateway.revocations) {
+            return false;
+        }
         let Some(id) = authenticate::needs_note(known, sessions, now) else { return true };
         let active = sessions.touch(id, now) == Touch::Active;
         if active {
@@ -51,7 +54,7 @@ impl Worker {
         active
     }
 
-    /// Asks the store whether the caller's session is idle, and refuses it then.
+    /// Asks the store whether the caller's session is idle or over, and refuses it then.
     pub(super) async fn confirm_active(&self, route: &Route, entry: &AccessEntry) -> Result<(), Rejection> {
         let Some(known) = &entry.identity else { return Ok(()) };
         let SessionName::Own(id) = known.identity.session else { return Ok(()) };

@@ -46,16 +46,14 @@ impl Sessions {
         }
     }
 
-    /// Asks the store about a session that [`touch`](Self::touch) does not vouch for; ends it when it has had its time.
+    /// Asks the store about a session that memory does not vouch for: [`touch`](Self::touch) does not know it, or its
+    /// end [may have been forgotten](crate::revocation::Revocations::may_have_forgotten). Ends it when it has had its time.
     ///
     /// `Ok(None)`: it is active, and the request is noted. `Ok(Some(reason))`: it has ended, now or before.
     ///
     /// # Errors
     /// The store could not be asked: the request cannot be answered.
     pub async fn confirm_active(&self, id: SessionId, now: UnixTime) -> Result<Option<EndReason>, StoreError> {
-        if self.policy.idle_timeout.is_none() {
-            return Ok(None);
-        }
         let mut row = self.store.find(id).await?;
         if let Some(row) = &row
             && self.timed_out(row, now) == Some(EndReason::SessionIdle)
@@ -75,6 +73,9 @@ impl Sessions {
                 return Ok(Some(ended.unwrap_or(EndReason::Ended)));
             }
             row = before;
+        }
+        if self.policy.idle_timeout.is_none() {
+            return Ok(None);
         }
         let stored = row.map(|row| row.last_seen).unwrap_or_default();
         if !self.activity.note(id, now, stored) {

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis::clock::UnixTime;
+use portcullis::revocation::EndReason;
+
 use crate::support::{Backend, Gateway, Reply, Toml, Workplace, get, post, refresh};
 
 fn tokens(reply: &Reply) -> (String, String) {
@@ -347,4 +350,34 @@ fn too_many_refreshes_are_told_to_wait() {
         client.ask(refresh("pcr_guess"));
     }
     assert_eq!(client.ask(refresh("pcr_guess")).status, 429);
+}
+
+/// As when the clock was ahead while expired entries were dropped, and is put right then.
+#[test]
+fn a_token_of_an_ended_session_is_refused_when_the_clock_was_set_back_behind_a_purge() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    let (live, dead) = (gateway.sign_in("ann"), gateway.sign_in("eve"));
+    let mut client = gateway.connect();
+    // One that the workers have in their caches, and one that they have never seen.
+    assert_eq!(client.ask(get("/", Some(&dead.access_token))).status, 200);
+    backend.next();
+    let unseen = gateway.sign_in("eve");
+    gateway.end(dead.session, EndReason::SignedOut);
+    gateway.end(unseen.session, EndReason::SignedOut);
+    let sessions = gateway.app().gateway().sessions.clone();
+    let later = UnixTime::now().plus(Duration::from_secs(2 * 3600));
+    assert_eq!(gateway.app().block_on(sessions.purge_revocations(later)).unwrap(), 2);
+    assert!(sessions.revocations().is_empty());
+    for pair in [&dead, &unseen] {
+        for _ in 0..3 {
+            let reply = client.ask(get("/", Some(&pair.access_token)));
+            assert_eq!(reply.refusal(), (401, "session_ended".to_owned()));
+        }
+    }
+    assert!(backend.saw_nothing());
+    for _ in 0..3 {
+        assert_eq!(client.ask(get("/", Some(&live.access_token))).status, 200);
+        assert_eq!(backend.next().one("x-user-id"), "ann");
+    }
 }
