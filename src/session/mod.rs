@@ -141,4 +141,6 @@ pub enum Touch {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

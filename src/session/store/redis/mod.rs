@@ -564,4 +564,4 @@ impl SessionStore for RedisStore {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -13,14 +13,14 @@ use crate::revocation::EndReason;
 use crate::session::store::conformance::{Store, at, conformance, id, session, user};
 
 /// A server of its own, ended when dropped.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub(super) port: u16,
+    pub(crate) port: u16,
     _dir: TempDir,
 }
 
 impl Server {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
@@ -72,7 +72,7 @@ impl Drop for Server {
     }
 }
 
-pub(super) fn config(port: u16) -> Redis {
+pub(crate) fn config(port: u16) -> Redis {
     Redis {
         servers: vec![Origin { host: "127.0.0.1".into(), port }],
         tls: false,
