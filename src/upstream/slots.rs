@@ -343,6 +343,9 @@ pub(super) fn wait(
 }
 
 #[cfg(test)]
+mod crowd;
+
+#[cfg(test)]
 mod tests {
     use std::task::{Context, Poll, Waker};
 

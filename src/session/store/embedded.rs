@@ -314,4 +314,6 @@ impl SessionStore for EmbeddedStore {
 }
 
 #[cfg(test)]
+mod hand_over;
+#[cfg(test)]
 mod tests;
