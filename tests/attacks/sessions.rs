@@ -1,1 +1,3 @@
 //! Sessions under attack: storms, guesses, stolen tokens.
+
+mod races;
