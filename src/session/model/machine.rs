@@ -24,7 +24,7 @@ pub(super) enum Place {
     /// In the directory of the keys.
     Directory,
     /// On a server that is there already, under a prefix of this case.
-    Server(crate::config::Redis),
+    Server(Box<crate::config::Redis>),
 }
 
 /// A running process.

@@ -134,7 +134,8 @@ fn sessions_in_a_shared_store_do_what_the_contract_says_whatever_happens() {
         ..policy
     });
     let outcomes = check(if long() { 1_000 } else { 30 }, policy, |number| {
-        Place::Server(crate::config::Redis { prefix: format!("case-{number}"), ..redis::config(server.port) })
+        let config = crate::config::Redis { prefix: format!("case-{number}"), ..redis::config(server.port) };
+        Place::Server(Box::new(config))
     });
     assert_all_happened(&outcomes, ALWAYS);
 }

@@ -49,9 +49,9 @@ const ASKERS: u64 = 12;
 
 /// Asks again and again until the store says no. `patience`: every so many-th time the answer is not waited for.
 async fn ask(store: Arc<EmbeddedStore>, told: Arc<Told>, row: u8, patience: usize) {
-    for turn in 1.. {
+    for turn in 1_usize.. {
         let updating = store.update(id(row), add_one());
-        if turn % patience == 0 {
+        if turn.is_multiple_of(patience) {
             // Started, and dropped before there is an answer: it is carried out all the same or not at all.
             drop(tokio::time::timeout(std::time::Duration::ZERO, updating).await);
             told.gone.fetch_add(1, Ordering::Relaxed);
@@ -85,7 +85,7 @@ fn run(end: End, after: u64, patience: usize) {
         }
         let mut asking = tokio::task::JoinSet::new();
         for asker in 0..ASKERS {
-            asking.spawn(ask(store.clone(), told.clone(), u8::from(asker % 2 == 0), patience));
+            asking.spawn(ask(store.clone(), told.clone(), u8::from(asker.is_multiple_of(2)), patience));
         }
         while acknowledged() < after {
             tokio::task::yield_now().await;
