@@ -13,6 +13,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::{Config, HeaderRules};
 use crate::headers::{Forwarding, HeaderPolicy, Peer, to_upstream};
+use crate::http1::{Framing, HeadLimits, HeadReader, Requests};
 
 pub use self::paths::route;
 pub use self::tokens::{bearer, refresh_token, token};
@@ -26,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     ("bearer", bearer),
     ("config", config),
     ("headers", headers),
+    ("http1", http1),
     ("proxy_header", proxy_header),
     ("refresh_token", refresh_token),
     ("route", route),
@@ -98,6 +100,40 @@ pub fn headers(data: &[u8]) {
         let last = |name: &str| headers.get_all(name).iter().next_back().map(|value| value.as_bytes().to_vec());
         assert!(last("x-forwarded-for").is_some_and(|value| value.ends_with(b"192.0.2.7")));
         assert!(last("via").is_some_and(|value| value.ends_with(b" portcullis")));
+    }
+}
+
+/// The bytes of a connection of HTTP/1.1: judged alike however they are cut, and what passes is taken for the same requests
+/// by a parser that is more lenient.
+pub fn http1(data: &[u8]) {
+    let limits = HeadLimits { bytes: 1024, fields: 16 };
+    let whole = Requests::new(limits).judge(data);
+    let (mut pieces, mut passed) = (Requests::new(limits), 0);
+    for end in 1..=data.len() {
+        let piece = pieces.judge(&data[passed..end]);
+        passed += piece.passes;
+        if piece.fault.is_some() {
+            assert_eq!(piece.fault, whole.fault, "byte by byte");
+            break;
+        }
+    }
+    assert_eq!(passed, whole.passes, "byte by byte");
+    let head = HeadReader::default().read(data, &limits);
+    if let Ok(Some(head)) = head {
+        let mut fields = [httparse::EMPTY_HEADER; 16];
+        let mut request = httparse::Request::new(&mut fields);
+        let parsed = request.parse(data);
+        // It refuses some targets that are left to whoever routes them.
+        if let Ok(length) = parsed {
+            assert_eq!(length, httparse::Status::Complete(head.length), "where the head ends");
+            let of = |name: &str| request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name)).count();
+            let expected = match head.framing {
+                Framing::None => (0, 0),
+                Framing::Length(_) => (1, 0),
+                Framing::Chunked => (0, 1),
+            };
+            assert_eq!((of("content-length"), of("transfer-encoding")), expected);
+        }
     }
 }
 

@@ -18,7 +18,7 @@ struct Tables {
 }
 
 fn is_public(index: usize) -> bool {
-    index % 2 == 0
+    index.is_multiple_of(2)
 }
 
 static TABLES: LazyLock<Tables> = LazyLock::new(|| {

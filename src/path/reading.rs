@@ -53,6 +53,10 @@ fn look_at_segment(segment: &[u8]) -> Result<(), PathError> {
     if count(&folded) > count(segment) {
         return Err(PathError::Confusable);
     }
+    // `/;%3f%2fadmin` is `/` to whoever ends the path at the `?`, and `/admin` to whoever takes the parameter away first.
+    if before_query(&folded).contains(&b';') && before_query(&folded).len() < folded.len() {
+        return Err(PathError::Confusable);
+    }
     let name = before_query(without_parameters(&folded));
     let is_dots = name.contains(&b'.') && name.iter().all(|b| matches!(b, b'.' | b' '));
     let is_name = name.len() > 2 && !name.contains(&b' ') && matches!(folded, Cow::Borrowed(_));

@@ -109,6 +109,7 @@ fn some_spellings_no_route_may_allow() {
         ("/a/..%3fx", PathError::DotSegment),
         ("/a/..%23x", PathError::DotSegment),
         ("/a/..%ef%bc%9fx", PathError::DotSegment),
+        ("/;%3f%2fadmin", PathError::Confusable),
         ("/a%2500b", PathError::ForbiddenByte),
         ("/a%25250ab", PathError::ForbiddenByte),
     ] {

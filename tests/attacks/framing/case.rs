@@ -179,7 +179,8 @@ impl Form {
             .map(|(name, value)| (name.as_str(), value.escape_ascii().to_string()))
             .collect();
         let mut meant: Vec<(&str, String)> = self.fields.iter().map(|(name, it)| (*name, (*it).to_owned())).collect();
-        (got.sort_unstable(), meant.sort_unstable());
+        got.sort_unstable();
+        meant.sort_unstable();
         check(got == meant, &format!("fields {got:?}, not {meant:?}"))
     }
 }
