@@ -15,9 +15,10 @@ use tokio::task::JoinSet;
 
 use crate::admin::{self, AdminState};
 use crate::auth_api::AuthApi;
+use crate::causes::chain;
 use crate::clock::UnixTime;
 use crate::config::{Access, Config, Secret, Session};
-use crate::gateway::{Gateway, Worker, chain};
+use crate::gateway::{Gateway, Worker};
 use crate::revocation::Revocations;
 use crate::route::RouteTable;
 use crate::server::accept::{self, Admission};

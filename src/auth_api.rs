@@ -360,6 +360,13 @@ async fn end(sessions: &Sessions, target: &Target, scope: Scope, now: UnixTime) 
             // The user is known to the store only.
             Scope::Others | Scope::Global => (*id, sessions.find(id).await?.map(|session| session.user)),
         },
+        // An ended session has no say over others. That it is ended already is no error.
+        Target::Identity(identity)
+            if scope != Scope::Local
+                && sessions.revocations().check(&identity.session, &identity.user, identity.issued_at).is_some() =>
+        {
+            return Ok(());
+        }
         Target::Identity(identity) => match identity.session {
             SessionName::Own(id) if identity.issuer == OWN_ISSUER => (id, Some(identity.user.clone())),
             // Somebody else's session: it ends here by a revocation.
@@ -383,7 +390,7 @@ async fn end(sessions: &Sessions, target: &Target, scope: Scope, now: UnixTime) 
 }
 
 fn store_failed(what: &str, error: &StoreError) -> Rejection {
-    tracing::warn!(error = %crate::gateway::chain(error), "{what} failed: the store did not answer");
+    tracing::warn!(error = %crate::causes::chain(error), "{what} failed: the store did not answer");
     Reason::StoreUnavailable.into()
 }
 

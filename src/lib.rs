@@ -3,6 +3,7 @@
 //! The rooms in reading order; each imports only those before it.
 //!
 //! - [`ids`], [`clock`]: identifiers that carry their checks, and time.
+//! - `causes`: errors as they are told.
 //! - `shared_files`: files that several processes change: seeing it, and taking turns.
 //! - [`path`]: which spellings of a path have one reading.
 //! - [`http1`]: which bytes of a connection are one request.
@@ -32,6 +33,7 @@ pub mod admin;
 pub mod app;
 pub mod auth_api;
 pub mod body;
+mod causes;
 pub mod certificate;
 pub mod cli;
 pub mod clock;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::causes::chain;
 use crate::clock::UnixTime;
-use crate::gateway::chain;
 use crate::session::refresh_keys::{self, RefreshKeyState};
 use crate::session::store::StoreError;
 use crate::session::{SWEEP_INTERVAL, Sessions};

@@ -117,7 +117,7 @@ async fn serve(
     tokio::select! {
         ended = &mut connection => {
             if let Err(error) = ended {
-                tracing::debug!(client = %client, error = %crate::gateway::chain(&error), "admin connection ended");
+                tracing::debug!(client = %client, error = %crate::causes::chain(&error), "admin connection ended");
             }
             return;
         }

@@ -4,7 +4,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
-use crate::gateway::chain;
+use crate::causes::chain;
 use crate::reject::reasons;
 use crate::session::StoreError;
 

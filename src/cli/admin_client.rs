@@ -14,8 +14,8 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
 use super::output::Failure;
+use crate::causes::chain;
 use crate::config::{Config, Secret};
-use crate::gateway::chain;
 
 /// From nothing to a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

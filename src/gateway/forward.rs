@@ -11,8 +11,9 @@ use hyper::body::Incoming;
 
 use super::judge::Admitted;
 use super::upgrade::{self, Switched, Upgrade};
-use super::{Exchange, Lasting, Outcome, Worker, affinity, chain, grpc, outcome};
+use super::{Exchange, Lasting, Outcome, Worker, affinity, grpc, outcome};
 use crate::body::{Pace, RequestBody, RequestProgress};
+use crate::causes::chain;
 use crate::clock::UnixTime;
 use crate::headers::{self, Forwarding, Peer};
 use crate::http1::Framing;

@@ -7,6 +7,7 @@ use http::{Method, Response, StatusCode, Version};
 use http_body::Body;
 
 use crate::body::ResponseBody;
+use crate::reject::Reason;
 use crate::telemetry::access::AccessEntry;
 
 /// What is kept of a request until its answer is there.
@@ -19,6 +20,7 @@ pub(super) struct Manner {
     /// so.
     pub(super) awaits_continue: bool,
     is_http10: bool,
+    is_http2: bool,
 }
 
 impl Manner {
@@ -30,6 +32,7 @@ impl Manner {
                 && !body.is_end_stream()
                 && parts.headers.contains_key(header::EXPECT),
             is_http10: parts.version == Version::HTTP_10,
+            is_http2: parts.version == Version::HTTP_2,
         }
     }
 
@@ -65,7 +68,9 @@ pub(super) fn own(
         response.headers_mut().insert(header::CONTENT_LENGTH, length);
         *response.body_mut() = Bytes::new();
     }
-    if manner.awaits_continue {
+    // Where the next request would begin is not known, or not reached: the connection ends, and says so (RFC 9112 §9.6).
+    let is_lost = matches!(entry.reason, Some(Reason::BodyBroken | Reason::BodyTimeout | Reason::BodyTooLarge));
+    if manner.awaits_continue || (is_lost && !manner.is_http2) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response.map(|bytes| ResponseBody::full(bytes, Some(entry)))

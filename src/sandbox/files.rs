@@ -50,7 +50,7 @@ pub(super) fn restrict(config: &Config) -> Result<(), String> {
     match rules(config) {
         Ok(RulesetStatus::NotEnforced) => Err("the kernel has no Landlock, or it is turned off".to_owned()),
         Ok(_) => Ok(()),
-        Err(error) => Err(crate::gateway::chain(&error)),
+        Err(error) => Err(crate::causes::chain(&error)),
     }
 }
 

@@ -127,7 +127,7 @@ async fn behind_balancer(
         Ok(Err(error)) => {
             // Who may speak it must (proxy-protocol.txt §2): to guess would be to believe clients.
             metrics.limit(ConnectionLimit::ProxyHeader);
-            tracing::debug!(%balancer, error = %crate::gateway::chain(&error), "connection closed");
+            tracing::debug!(%balancer, error = %crate::causes::chain(&error), "connection closed");
             None
         }
         Err(_) => {
@@ -277,7 +277,7 @@ async fn watch<C>(
                     if asked_too_much(&error) {
                         context.worker.metrics().limit(ConnectionLimit::Flood);
                     }
-                    tracing::debug!(error = %crate::gateway::chain(&error), "connection ended");
+                    tracing::debug!(error = %crate::causes::chain(&error), "connection ended");
                 }
                 return;
             }

@@ -257,7 +257,7 @@ impl Task {
                 jittered(self.config.refresh_interval)
             }
             Err(error) => {
-                let error = &error as &(dyn Error + 'static);
+                let error = crate::causes::chain(&error);
                 let keys = self.verifier.keys(self.issuer).len();
                 // Once for each time it begins: a day without the issuer should not fill the log.
                 if failures == 0 {

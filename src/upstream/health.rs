@@ -88,7 +88,7 @@ impl Check {
             match result {
                 Ok(()) => tracing::info!(%upstream, %server, "upstream server is healthy again"),
                 Err(error) => {
-                    let error = crate::gateway::chain(&error);
+                    let error = crate::causes::chain(&error);
                     tracing::warn!(%upstream, %server, %error, "upstream server is not healthy");
                 }
             }

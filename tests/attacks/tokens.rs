@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::json;
 
 use self::forged::{Forged, Issuer, MARK};
-use crate::support::{Backend, Client, Gateway, Process, Reply, Toml, Workplace, connect_http2, get};
+use crate::support::{Backend, Client, Gateway, Process, Reply, Toml, Workplace, connect_http2, eventually, get};
 
 /// A gateway that trusts `a` and `b`, and `https://away.test`, whose keys are at `away`.
 struct Party {
@@ -43,8 +43,14 @@ impl Party {
         Self { a, b, place, toml }
     }
 
+    /// Serving, with the keys of `a` and `b` loaded. Seen by a token that reaches no server in any case.
     fn start(&self, backend: &Backend) -> Gateway {
-        Gateway::at(self.place.clone(), &self.toml, &[backend.address])
+        let gateway = Gateway::at(self.place.clone(), &self.toml, &[backend.address]);
+        for issuer in [&self.a, &self.b] {
+            let expired = issuer.token(issuer.header(), issuer.claims(|claims| claims["exp"] = json!(1)));
+            eventually("keys are loaded", || gateway.connect().ask(get("/", Some(&expired))).status == 401);
+        }
+        gateway
     }
 
     fn good(&self) -> String {

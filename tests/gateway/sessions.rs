@@ -152,6 +152,12 @@ fn logout_ends_this_session_the_others_or_all() {
     let again = gateway.sign_in("ann");
     assert_eq!(status(&again.access_token), 200);
 
+    // The token of a session that is over ends no other, as when the answer to the first time was lost.
+    for scope in ["?scope=global", "?scope=others"] {
+        assert_eq!(auth.ask(logout(&sessions[1].access_token, scope)).status, 204);
+        assert_eq!(status(&again.access_token), 200, "{scope}");
+    }
+
     assert_eq!(auth.ask(logout(&again.access_token, "?scope=everything")).status, 400);
     assert_eq!(auth.ask(logout("garbage", "")).refusal(), (401, "malformed_token".to_owned()));
     let nobody = auth.ask("POST /auth/logout HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");

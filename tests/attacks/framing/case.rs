@@ -148,7 +148,8 @@ impl Case {
         for (request, form) in seen.requests.iter().zip(&meant) {
             form.is(request)?;
         }
-        if matches!(self.verdict, Verdict::Refuse(400 | 414 | 431 | 501) | Verdict::Then(..)) {
+        if matches!(self.verdict, Verdict::Refuse(400 | 413 | 414 | 431 | 501) | Verdict::Break(_) | Verdict::Then(..))
+        {
             let last = responses.last().map(|response| response.one("connection")).unwrap_or_default();
             check(last == b"close", "the end of the connection is not announced")?;
         }

@@ -20,8 +20,8 @@ use super::give_back::{self, Due};
 use super::keys::{PARTS, Part};
 use super::link::{Script, Waits};
 use super::transaction::{FEED_KEPT, UNREADABLE, millis};
+use crate::causes::chain;
 use crate::config::{Origin, Topology};
-use crate::gateway::chain;
 
 /// How often a beat is sent: so much the lag grows between two.
 pub(super) const BEAT_INTERVAL: Duration = Duration::from_millis(500);

@@ -16,8 +16,8 @@ use super::super::{ListPosition, StoreError, record};
 use super::keys::Part;
 use super::transaction::{Outcome, Read};
 use super::{CALL_CHUNK, Core, end_always};
+use crate::causes::chain;
 use crate::clock::UnixTime;
-use crate::gateway::chain;
 use crate::ids::SessionName;
 use crate::revocation::Revocation;
 

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 use super::*;
+use crate::causes::chain;
 use crate::config::{Origin, Topology};
-use crate::gateway::chain;
 use crate::revocation::EndReason;
 use crate::session::store::conformance::{Store, at, conformance, id, session, user};
 

@@ -66,7 +66,7 @@ const LINES: &[(&str, &[u8], Verdict)] = &[
     ("Host twice, empty", b"Host:\r\n", Deny(400)),
     ("Host twice, folded", b" b\r\n", Refuse(400)),
     ("Host with a space before the colon", b"Host : b\r\n", Refuse(400)),
-    ("Host's underscore kin", b"X_Forwarded_Host: b\r\nX-Host: c\r\n", gets(&[("x-host", "c")])),
+    ("Host's underscore kin", b"X_Forwarded_Host: b\r\nX-Host: c\r\n", gets(&[])),
 ];
 
 const HOSTS: &[(&str, &str, Verdict)] = &[
