@@ -72,6 +72,8 @@ impl HeadReader {
     /// # Errors
     /// When it cannot become one.
     pub fn read(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Option<Head>, Malformed> {
+        // No further than a head may go: what is wrong beyond that is of no head, and is not to be worked for.
+        let bytes = bytes.get(..=limits.bytes).unwrap_or(bytes);
         loop {
             let Some(end) = line_end(bytes, self.searched)? else {
                 // A CR at the end is looked at again with what follows it.
@@ -201,7 +203,8 @@ pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
         b"0" => Some(0),
         [b'1'..=b'9', ..] => value.iter().try_fold(0_u64, |length, byte| {
             let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
-            length.checked_mul(10)?.checked_add(u64::from(digit))
+            // Not all bits: nobody after us shall count with a sign, and hyper keeps the largest for itself.
+            length.checked_mul(10)?.checked_add(u64::from(digit)).filter(|length| *length <= i64::MAX as u64)
         }),
         _ => None,
     }
