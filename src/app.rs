@@ -21,7 +21,7 @@ use crate::config::{Access, Config, Secret, Session};
 use crate::gateway::{Gateway, Worker};
 use crate::revocation::Revocations;
 use crate::route::RouteTable;
-use crate::server::accept::{self, Admission};
+use crate::server::accept::{self, Admission, Claim};
 use crate::server::listener::Terms;
 use crate::server::tls::{self, TlsError};
 use crate::server::worker::{self, Drained, WorkerSetup};
@@ -102,6 +102,8 @@ pub struct App {
     stop: watch::Sender<bool>,
     stop_admin: watch::Sender<bool>,
     readiness: Readiness,
+    #[expect(dead_code, reason = "held as long as there are workers that listen")]
+    claims: Vec<Claim>,
 }
 
 impl App {
@@ -169,7 +171,21 @@ impl App {
         };
         drop(inside);
         let workers = start_workers(&gateway, sockets.public, tls.as_ref(), &access, &stopping)?;
-        Ok(Self { gateway, listening, admin, control, tasks, admin_task, workers, access, stop, stop_admin, readiness })
+        let claims = sockets.claims;
+        Ok(Self {
+            gateway,
+            listening,
+            admin,
+            control,
+            tasks,
+            admin_task,
+            workers,
+            access,
+            stop,
+            stop_admin,
+            readiness,
+            claims,
+        })
     }
 
     /// Where clients connect, in the order of `config.server.listeners`; with the ports the system chose for port 0.
@@ -304,6 +320,8 @@ pub struct Sockets {
     public: Vec<Vec<TcpListener>>,
     /// The admin listener's, with its token.
     admin: Option<(TcpListener, Secret)>,
+    /// On each of their addresses.
+    claims: Vec<Claim>,
 }
 
 impl Sockets {
@@ -312,8 +330,13 @@ impl Sockets {
     /// # Errors
     /// [`StartError::Listen`]
     pub fn bind(config: &Config) -> Result<Self, StartError> {
-        let bind = |address: SocketAddr, count| {
-            accept::bind(address, count).map_err(|cause| StartError::Listen { address, cause })
+        let mut claims = Vec::new();
+        let mut bind = |address: SocketAddr, count| {
+            let bound = accept::bind(address, count).map_err(|cause| StartError::Listen { address, cause });
+            bound.map(|(sockets, claim)| {
+                claims.push(claim);
+                sockets
+            })
         };
         let workers = config.server.workers.get();
         let listeners = config.server.listeners.iter();
@@ -322,7 +345,7 @@ impl Sockets {
             Some(admin) => bind(admin.listen, 1)?.pop().map(|listener| (listener, admin.token.clone())),
             None => None,
         };
-        Ok(Self { public, admin })
+        Ok(Self { public, admin, claims })
     }
 
     fn start_listening(&self) -> Result<(), StartError> {

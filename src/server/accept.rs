@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix;
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,24 +16,30 @@ use crate::limiter::owner_of;
 /// Connections the kernel keeps for us while we are busy.
 const BACKLOG: i32 = 1024;
 
-/// One listening socket for each worker, on the same address: the kernel spreads connections over them.
+/// An address that this process alone means to listen on, as long as it lives.
 ///
-/// # Errors
-/// As the system says, also [`io::ErrorKind::AddrInUse`] when another process listens there.
-pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
-    let sockets = bind(address, workers)?;
-    start_listening(&sockets)?;
-    Ok(sockets)
+/// Sockets that are shared by workers could be shared with another gateway, too, which would silently take half of the
+/// clients. Between binding and listening nothing of TCP tells that there is another; a name in the namespace of abstract
+/// Unix sockets does, which is as wide as that of ports (`unix(7)`, `network_namespaces(7)`) and goes with the process.
+#[derive(Debug)]
+pub struct Claim(#[expect(dead_code, reason = "held, not used")] UnixListener);
+
+impl Claim {
+    fn on(address: SocketAddr) -> io::Result<Self> {
+        let name = unix::net::SocketAddr::from_abstract_name(format!("portcullis listens on {address}"))?;
+        UnixListener::bind_addr(&name).map(Self)
+    }
 }
 
-/// As [`listen`], short of listening: what a port below 1024 needs a privilege for. Clients are refused until
-/// [`start_listening`].
+/// One socket for each worker, on the same address: the kernel spreads connections over them. Clients are refused until
+/// [`start_listening`]: binding a port below 1024 needs a privilege, what comes after it does not.
 ///
 /// # Errors
-/// As those of [`listen`].
-pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+/// As the system says, also [`io::ErrorKind::AddrInUse`] when another process listens there, or is about to.
+pub fn bind(address: SocketAddr, workers: usize) -> io::Result<(Vec<TcpListener>, Claim)> {
     let address = probe(address)?;
-    (0..workers)
+    let claim = Claim::on(address)?;
+    let sockets = (0..workers)
         .map(|_| {
             // Shared only where it must be: another process of the same user could join in.
             let socket = socket(address, workers > 1)?;
@@ -38,7 +47,8 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>>
             socket.set_nonblocking(true)?;
             Ok(socket.into())
         })
-        .collect()
+        .collect::<io::Result<_>>()?;
+    Ok((sockets, claim))
 }
 
 /// Lets clients in to the sockets of one address.
@@ -48,7 +58,7 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>>
 pub fn start_listening(sockets: &[TcpListener]) -> io::Result<()> {
     if let Some(first) = sockets.first() {
         match probe(first.local_addr()?) {
-            // Who has given up the right to bind cannot look a second time, and needs the right for nothing else.
+            // Who has given up the right to bind cannot look a second time. Other gateways are kept out by the claim.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             other => drop(other?),
         }
@@ -172,13 +182,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_in_use_is_an_error_also_with_a_shared_socket() {
-        let first = listen("127.0.0.1:0".parse().unwrap(), 2).unwrap();
-        let address = first[0].local_addr().unwrap();
-        assert_eq!(first[1].local_addr().unwrap(), address);
-        assert_eq!(listen(address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        drop(first);
-        assert!(listen(address, 1).is_ok());
+    fn a_port_that_is_taken_or_about_to_be_is_an_error_also_with_shared_sockets() {
+        let first = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let address = first.0[0].local_addr().unwrap();
+        assert_eq!(first.0[1].local_addr().unwrap(), address);
+        for workers in [1, 2] {
+            let second = bind(address, workers);
+            assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse, "before anybody listens");
+        }
+        let (sockets, claim) = first;
+        drop(claim);
+        start_listening(&sockets).unwrap();
+        assert_eq!(bind(address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse, "of any other program, too");
+        drop(sockets);
+        assert!(bind(address, 1).is_ok());
     }
 
     #[test]

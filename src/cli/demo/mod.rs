@@ -71,7 +71,7 @@ pub(super) fn run(args: &Args, format: Format) -> Result<Outcome, Failure> {
 /// The address that was asked for, or the default one; a free port in its place when that is taken, and whether it is.
 fn free(asked: Option<SocketAddr>, default: SocketAddr) -> Result<(SocketAddr, bool), Failure> {
     // Tried as the gateway will: another program's port must not be shared.
-    let bound = |address| accept::listen(address, 1)?.first().map_or(Ok(address), |listener| listener.local_addr());
+    let bound = |address| accept::bind(address, 1)?.0.first().map_or(Ok(address), |listener| listener.local_addr());
     let address = asked.unwrap_or(default);
     match bound(address) {
         Ok(address) => Ok((address, false)),
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_default_port_that_is_taken_is_replaced_and_one_asked_for_is_not() {
-        let holder = accept::listen("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let (holder, _claim) = accept::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let taken = holder[0].local_addr().unwrap();
         let (address, moved) = free(None, taken).unwrap();
         assert!(moved && address.port() != taken.port() && address.ip() == taken.ip());
