@@ -57,7 +57,14 @@ fn out_of_reach(config: &Config) -> Option<String> {
     // What is not there at all is for others to tell; what cannot even be looked for is another user's.
     let hidden = |path: &Path| !matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound);
     let mut read = files::named(config).into_iter();
-    let mut written = files::written(config).into_iter().flat_map(|directory| everything_in(&directory));
+    let mut written = files::written(config).into_iter().flat_map(|directory| {
+        // One that is still to be made is made in the nearest that is there.
+        let there = directory.ancestors().find(|path| hidden(path)).map(Path::to_owned);
+        match there {
+            Some(there) if there != directory => vec![there],
+            _ => everything_in(&directory),
+        }
+    });
     let out = read
         .find(|path| hidden(path) && !may(path, Access::READ_OK))
         .or_else(|| written.find(|path| hidden(path) && !may(path, Access::READ_OK | Access::WRITE_OK)));

@@ -223,6 +223,24 @@ fn a_superuser_who_needs_anothers_files_keeps_the_right_to_them_and_says_why() {
     assert!(holds.contains("but CAP_DAC_OVERRIDE (") && holds.contains("key.pem is another user's"), "{holds}");
 }
 
+/// The store is made where only its owner and the superuser may.
+#[test]
+fn a_superuser_makes_the_store_in_a_directory_of_another_user() {
+    if !is_superuser() {
+        return;
+    }
+    let place = Arc::new(Workplace::new());
+    fs::create_dir(place.path("theirs")).unwrap();
+    fs::set_permissions(place.path("theirs"), fs::Permissions::from_mode(0o755)).unwrap();
+    chown(place.path("theirs"), Some(NOBODY), Some(NOBODY)).unwrap();
+    let toml = Toml { store: "path = \"theirs/state/data\"\n".into(), ..Toml::default() };
+    let backend = Backend::start();
+    let process = Process::start(&place, &toml, &backend);
+    serves(&process);
+    let holds = told(&process)["holds"].as_str().unwrap().to_owned();
+    assert!(holds.contains("theirs is another user's"), "{holds}");
+}
+
 /// A usable key under each of these names.
 fn jwks(names: &[&str]) -> String {
     let point =
