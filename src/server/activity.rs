@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ pub(super) struct Activity {
     start: Instant,
     /// HTTP/1.1: a byte after an answer is the start of the next header.
     pub(super) one_at_a_time: bool,
+    /// Part of the next header came with what was before it, and waits.
+    header_begun: AtomicBool,
     requests: AtomicU32,
     phase: AtomicU8,
     /// Milliseconds after `start` when the phase began.
@@ -37,6 +39,7 @@ impl Activity {
         Arc::new(Self {
             start: Instant::now(),
             one_at_a_time,
+            header_begun: AtomicBool::new(false),
             requests: AtomicU32::new(0),
             // The first byte has the deadline of a header: a silent connection is no idle one.
             phase: AtomicU8::new(HEADER),
@@ -59,6 +62,11 @@ impl Activity {
         self.requests.fetch_add(1, Relaxed);
         self.phase.store(BUSY, Relaxed);
         ActiveRequest(self.clone())
+    }
+
+    /// Whether a part of the next header is held back.
+    pub(super) fn header_waits(&self, begun: bool) {
+        self.header_begun.store(begun, Relaxed);
     }
 
     pub(super) fn bytes_came(&self) {
@@ -105,7 +113,7 @@ pub(super) struct ActiveRequest(Arc<Activity>);
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
         if self.0.requests.fetch_sub(1, Relaxed) == 1 {
-            self.0.enter(IDLE);
+            self.0.enter(if self.0.header_begun.load(Relaxed) { HEADER } else { IDLE });
         }
     }
 }

@@ -188,7 +188,8 @@ where
         .writev(false);
     {
         let bounds = HeadLimits { bytes: limits.header_bytes.get(), fields: limits.header_count.get() };
-        let stream = TokioIo::new(Strict::new(Watched::new(stream, &activity, Some(interim)), &front, bounds));
+        let stream =
+            TokioIo::new(Strict::new(Watched::new(stream, &activity, Some(interim)), &front, &activity, bounds));
         let connection = pin!(builder.serve_connection(stream, service).with_upgrades());
         let cut = poll_fn(|cx| exchange.stream.poll_cut(cx));
         watch(connection, |connection| connection.graceful_shutdown(), cut, &activity, context, limits).await;
@@ -196,7 +197,7 @@ where
     // The connection has been handed over to it.
     let tunnel = exchange.tunnel.borrow_mut().take();
     if let Some(tunnel) = tunnel {
-        Box::pin(tunnel.run(context.stopping.clone())).await;
+        Box::pin(tunnel.run(context.stopping.clone(), |_| ())).await;
     }
 }
 

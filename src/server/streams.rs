@@ -57,7 +57,7 @@ where
             drop(future);
             let tunnel = exchange.tunnel.borrow_mut().take();
             if let Some(tunnel) = tunnel {
-                Box::pin(tunnel.run(stopping)).await;
+                Box::pin(tunnel.run(stopping, |pieces| opened.tunnelled(pieces))).await;
             }
             drop(active);
         }));

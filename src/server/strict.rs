@@ -17,6 +17,7 @@ use std::task::{Context, Poll, ready};
 use http::Method;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::activity::Activity;
 use crate::http1::{HeadLimits, Judged, Malformed, Requests};
 use crate::reject::Reason;
 
@@ -70,6 +71,7 @@ impl Front {
 pub(super) struct Strict<S> {
     stream: S,
     front: Arc<Front>,
+    activity: Arc<Activity>,
     state: State,
     requests: Requests,
     /// What came and was not yet read. The first `passes` bytes may be.
@@ -101,10 +103,11 @@ enum Straight {
 }
 
 impl<S> Strict<S> {
-    pub(super) fn new(stream: S, front: &Arc<Front>, limits: HeadLimits) -> Self {
+    pub(super) fn new(stream: S, front: &Arc<Front>, activity: &Arc<Activity>, limits: HeadLimits) -> Self {
         Self {
             stream,
             front: front.clone(),
+            activity: activity.clone(),
             state: State::Requests,
             requests: Requests::new(limits),
             held: Vec::new(),
@@ -151,6 +154,7 @@ impl<S> Strict<S> {
     fn judge_held(&mut self) {
         let Judged { passes, fault } = self.requests.judge(&self.held);
         self.passes = passes;
+        self.activity.header_waits(self.requests.is_in_head());
         if let Some(fault) = fault {
             self.refuse(fault);
         }
@@ -183,6 +187,7 @@ impl<S: AsyncRead + Unpin> Strict<S> {
         if passes < came.len() {
             self.held.extend_from_slice(&came[passes..]);
             buffer.set_filled(before + passes);
+            self.activity.header_waits(self.requests.is_in_head());
         }
         if let Some(fault) = fault {
             self.refuse(fault);
@@ -318,7 +323,7 @@ mod tests {
     fn strict() -> (DuplexStream, Strict<DuplexStream>, Arc<Front>) {
         let (client, server) = tokio::io::duplex(1024);
         let front = Arc::new(Front::default());
-        (client, Strict::new(server, &front, HeadLimits::default()), front)
+        (client, Strict::new(server, &front, &Activity::new(true), HeadLimits::default()), front)
     }
 
     /// What can be read at once, into a buffer of `size` bytes at a time; `None` at the end of the stream.

@@ -44,6 +44,11 @@ impl Opened {
         if self.handed.get() == 0 { self.allowance.reset() } else { self.allowance.answered() }
     }
 
+    /// So many pieces of a tunnel went to the client.
+    pub(super) fn tunnelled(&self, pieces: u32) {
+        (0..pieces).for_each(|_| self.allowance.handed());
+    }
+
     fn hand(&self) {
         self.allowance.handed();
         self.handed.set(self.handed.get() + 1);

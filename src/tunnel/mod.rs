@@ -88,7 +88,8 @@ impl Tunnel {
 
     /// Passes bytes on until the end of it. `stopping` turns true when the gateway stops: a WebSocket is closed then (its
     /// client connects again, to another gateway); anything else has until the drain deadline.
-    pub async fn run(self, mut stopping: watch::Receiver<bool>) {
+    /// `handed` is told how many pieces went to the client.
+    pub async fn run(self, mut stopping: watch::Receiver<bool>, handed: impl Fn(u32)) {
         let Self { ends: Ends { client, server, lease, is_websocket, idle_timeout, live }, mut entry } = self;
         let both = async { tokio::try_join!(client, server) };
         let Ok(Ok((client, server))) = tokio::time::timeout(HANDED_OVER_WITHIN, both).await else {
@@ -104,7 +105,7 @@ impl Tunnel {
         let cut = tokio::select! {
             biased;
             reason = session_over(live.as_ref()) => Some(Cut::Session(reason)),
-            idle = sides.pass(is_websocket, idle_timeout) => idle.then_some(Cut::Idle),
+            idle = sides.pass(is_websocket, idle_timeout, &handed) => idle.then_some(Cut::Idle),
             () = stopped(&mut stopping), if is_websocket => Some(Cut::Stopping),
         };
         if let Some(cut) = cut
@@ -143,7 +144,7 @@ struct Sides {
 
 impl Sides {
     /// Passes bytes on until both sides have ended or one broke; `true` when nothing came for too long.
-    async fn pass(&mut self, is_websocket: bool, idle_timeout: Duration) -> bool {
+    async fn pass(&mut self, is_websocket: bool, idle_timeout: Duration, handed: &impl Fn(u32)) -> bool {
         let mut last = Instant::now();
         let mut alarm = pin!(tokio::time::sleep(idle_timeout));
         poll_fn(|cx| {
@@ -151,6 +152,7 @@ impl Sides {
             if self.poll_pass(cx).is_ready() {
                 return Poll::Ready(false);
             }
+            handed(std::mem::take(&mut self.to_client.pieces));
             if self.to_client.passed + self.to_server.passed != before {
                 last = Instant::now();
             }

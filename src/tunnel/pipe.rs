@@ -26,6 +26,8 @@ pub(super) struct Pipe {
     /// The writing side has been told so.
     shut: bool,
     unflushed: bool,
+    /// Pieces read since somebody last looked.
+    pub(super) pieces: u32,
     /// Bytes passed on so far.
     pub(super) passed: u64,
     /// For a WebSocket: where its frames are.
@@ -112,6 +114,7 @@ impl Pipe {
             self.ended = true;
             return Poll::Ready(Ok(()));
         }
+        self.pieces = self.pieces.saturating_add(1);
         if let Some(frames) = &mut self.frames {
             frames.advance(bytes);
         }
@@ -152,5 +155,30 @@ impl Pipe {
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pieces_are_counted_until_somebody_looks() {
+        let (mut server, mut from) = tokio::io::duplex(64);
+        let (mut to, _client) = tokio::io::duplex(1024);
+        let mut pipe = Pipe::new(false);
+        for (piece, count) in [(&b"one"[..], 1), (b"two", 2)] {
+            server.write_all(piece).await.unwrap();
+            let passed = poll_fn(|cx| Poll::Ready(pipe.poll(cx, Pin::new(&mut from), Pin::new(&mut to)))).await;
+            assert!(passed.is_pending());
+            assert_eq!((pipe.pieces, pipe.passed), (count, 3 * u64::from(count)));
+        }
+        drop(server);
+        poll_fn(|cx| pipe.poll(cx, Pin::new(&mut from), Pin::new(&mut to))).await.unwrap();
+        assert_eq!(std::mem::take(&mut pipe.pieces), 2, "the end is no piece");
     }
 }

@@ -43,6 +43,17 @@ fn a_silent_client_is_closed_in_every_phase() {
 }
 
 #[test]
+fn half_a_header_that_came_with_a_request_has_the_deadline_of_a_header() {
+    let backend = Backend::start();
+    let limits = "header_timeout = \"400ms\"\nidle_timeout = \"30s\"\n".into();
+    let gateway = Gateway::with(&Toml { limits, ..quick(false) }, &[backend.address]);
+    let mut client = gateway.connect();
+    let start = Instant::now();
+    assert_eq!(client.ask(format!("{GET}GET /public HT")).status, 200);
+    closes(&mut client, start, 350, 5000);
+}
+
+#[test]
 fn a_header_that_trickles_in_is_not_waited_for() {
     let backend = Backend::start();
     let gateway = Gateway::with(&quick(false), &[backend.address]);
