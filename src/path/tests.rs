@@ -110,6 +110,9 @@ fn some_spellings_no_route_may_allow() {
         ("/a/..%23x", PathError::DotSegment),
         ("/a/..%ef%bc%9fx", PathError::DotSegment),
         ("/;%3f%2fadmin", PathError::Confusable),
+        ("/;%2fa/admin", PathError::Confusable),
+        ("/;%252fa/admin", PathError::Confusable),
+        ("/a;x=%5c/admin", PathError::Confusable),
         ("/a%2500b", PathError::ForbiddenByte),
         ("/a%25250ab", PathError::ForbiddenByte),
     ] {
