@@ -14,9 +14,7 @@ pub(super) fn decode(bytes: &[u8], at: usize) -> Option<u8> {
 
 /// Looks at what the path means once decoded: dot segments by any spelling, characters that fold to ASCII.
 pub(super) fn look_decoded(bytes: &[u8]) -> Result<Spellings, PathError> {
-    for segment in segments(bytes) {
-        look_at_parameters(segment)?;
-    }
+    look_at_parameters(bytes)?;
     // Decoded until nothing changes, so that a backend that decodes twice finds no dot segment either. Each round that
     // goes on has fewer bytes than the one before.
     let mut decoded = decode_once(bytes);
@@ -32,8 +30,9 @@ pub(super) fn look_decoded(bytes: &[u8]) -> Result<Spellings, PathError> {
         if decoded.windows(2).any(is_overlong) || decoded.windows(3).any(is_best_fit) {
             return Err(PathError::Confusable);
         }
-        for segment in segments(&decoded) {
-            look_at_parameters(segment)?;
+        look_at_parameters(&decoded)?;
+        // A segment ends at either slash.
+        for segment in decoded.split(|b| matches!(b, b'/' | b'\\')) {
             look_at_segment(segment)?;
         }
         let again = decode_once(&decoded);
@@ -44,26 +43,24 @@ pub(super) fn look_decoded(bytes: &[u8]) -> Result<Spellings, PathError> {
     }
 }
 
-/// A segment ends at either slash.
-fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.split(|b| matches!(b, b'/' | b'\\'))
-}
-
-/// Refuses a slash that is encoded within the parameters of a segment: `/;%2fa/admin` is `/a/admin` to whoever decodes
-/// first, and `/admin` to whoever takes the parameters away first.
-fn look_at_parameters(segment: &[u8]) -> Result<(), PathError> {
-    let Some(at) = segment.iter().position(|b| *b == b';') else { return Ok(()) };
-    let mut parameters = segment.get(at..).unwrap_or_default().to_vec();
-    loop {
-        let decoded = decode_once(&parameters);
-        if decoded.iter().any(|b| matches!(b, b'/' | b'\\')) {
-            return Err(PathError::Confusable);
+/// Refuses a backslash, and a slash of either kind that is still encoded, within the parameters of a segment: `/;%2fa/admin`
+/// is `/a/admin` to whoever decodes first, and `/admin` to whoever takes the parameters away first.
+fn look_at_parameters(path: &[u8]) -> Result<(), PathError> {
+    for segment in path.split(|b| *b == b'/') {
+        let Some(at) = segment.iter().position(|b| *b == b';') else { continue };
+        let mut parameters = segment.get(at..).unwrap_or_default().to_vec();
+        loop {
+            if parameters.iter().any(|b| matches!(b, b'/' | b'\\')) {
+                return Err(PathError::Confusable);
+            }
+            let decoded = decode_once(&parameters);
+            if decoded.len() == parameters.len() {
+                break;
+            }
+            parameters = decoded;
         }
-        if decoded.len() == parameters.len() {
-            return Ok(());
-        }
-        parameters = decoded;
     }
+    Ok(())
 }
 
 /// Refuses a decoded segment that some backend takes for `.` or `..`, or for more than one segment.

@@ -113,6 +113,8 @@ fn some_spellings_no_route_may_allow() {
         ("/;%2fa/admin", PathError::Confusable),
         ("/;%252fa/admin", PathError::Confusable),
         ("/a;x=%5c/admin", PathError::Confusable),
+        ("/;\\a/admin", PathError::Confusable),
+        ("/%3b\\%25%2fadmin", PathError::Confusable),
         ("/a%2500b", PathError::ForbiddenByte),
         ("/a%25250ab", PathError::ForbiddenByte),
     ] {
