@@ -94,6 +94,8 @@ pub struct Server {
     pub listeners: Vec<Listener>,
     /// `workers`: serving threads; `"auto"` is one per core this process may use.
     pub workers: NonZeroUsize,
+    /// `fast_lane`: requests of HTTP/1.1 in their strictest form take a shorter way; true by default.
+    pub fast_lane: bool,
     /// `trusted_proxies`: peers whose `X-Forwarded-*` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// `[[server.tls.certificate]]`: empty means plain HTTP. The first is used when no name fits.

@@ -58,6 +58,7 @@ fn server(server: &Server) -> Value {
         |it: &Certificate| json!({ "chain": it.chain.display().to_string(), "key": it.key.display().to_string() });
     let mut json = object([
         ("workers", json!(server.workers)),
+        ("fast_lane", json!(server.fast_lane)),
         ("trusted_proxies", strings(&server.trusted_proxies)),
         ("drain_timeout", json!(show_duration(server.drain_timeout))),
     ]);

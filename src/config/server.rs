@@ -26,6 +26,7 @@ pub(super) fn server(root: &Table<'_>) -> Server {
     Server {
         listeners: listener::listeners(&table, !certificates.is_empty()),
         workers: table.get("workers").and_then(|value| workers(&value)).unwrap_or_else(one_per_core),
+        fast_lane: table.get("fast_lane").and_then(|value| value.flag()).unwrap_or(true),
         trusted_proxies: table
             .get("trusted_proxies")
             .map(|value| value.each(value.items("networks such as \"10.0.0.0/8\""), network))

@@ -26,8 +26,10 @@ pub(super) static ROOT: Shape = Shape {
     ],
 };
 
-pub(super) static SERVER: Shape =
-    Shape { title: "[server]", keys: &["listen", "listener", "workers", "trusted_proxies", "tls", "drain_timeout"] };
+pub(super) static SERVER: Shape = Shape {
+    title: "[server]",
+    keys: &["listen", "listener", "workers", "fast_lane", "trusted_proxies", "tls", "drain_timeout"],
+};
 
 pub(super) static LISTENER: Shape =
     Shape { title: "[[server.listener]]", keys: &["address", "tls", "proxy_protocol", "redirect_to_https"] };

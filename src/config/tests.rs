@@ -149,7 +149,7 @@ fn defaults_are_those_of_the_documentation() {
     let path = json["store"]["path"].take();
     assert_eq!(path, root().join("tests/fixtures/config/valid/data").display().to_string());
     let expected = serde_json::json!({
-        "server": { "listen": ["127.0.0.1:0"], "workers": null, "trusted_proxies": [], "drain_timeout": "30s" },
+        "server": { "listen": ["127.0.0.1:0"], "workers": null, "fast_lane": true, "trusted_proxies": [], "drain_timeout": "30s" },
         "auth": {
             "prefix": "/auth", "user_header": "x-user-id", "session_header": "x-session-id", "strip_headers": [],
             "mode": "enforce",

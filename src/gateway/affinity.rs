@@ -1,15 +1,19 @@
 //! What a request's server is chosen by, where one value is to have one server.
 
-use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
 
 use crate::config::HashBy;
 use crate::ids::SessionName;
 use crate::telemetry::access::AccessEntry;
 use crate::upstream::key_of;
 
-/// The key of a request with these headers, which are those the upstream gets: a header that a client may not send
-/// decides nothing. `None` when it has no such value.
-pub(super) fn key(by: &HashBy, headers: &HeaderMap, entry: &AccessEntry) -> Option<u64> {
+/// The key of a request. `value` is that of a header which the upstream gets: one that a client may not send decides
+/// nothing. `None` when it has no such value.
+pub(super) fn key<'h>(
+    by: &HashBy,
+    value: impl FnOnce(&HeaderName) -> Option<&'h HeaderValue>,
+    entry: &AccessEntry,
+) -> Option<u64> {
     let identity = || entry.caller();
     match by {
         HashBy::Session => identity().map(|identity| match &identity.session {
@@ -21,6 +25,6 @@ pub(super) fn key(by: &HashBy, headers: &HeaderMap, entry: &AccessEntry) -> Opti
             std::net::IpAddr::V4(address) => key_of(&address.octets()),
             std::net::IpAddr::V6(address) => key_of(&address.octets()),
         }),
-        HashBy::Header(name) => headers.get(name).map(|value| key_of(value.as_bytes())),
+        HashBy::Header(name) => value(name).map(|value| key_of(value.as_bytes())),
     }
 }

@@ -81,7 +81,7 @@ impl Worker {
         let hints = route.early_hints && parts.version == Version::HTTP_11;
         let (request, progress) = self.to_request(parts, body, admitted, is_grpc, live.as_ref())?;
         let upstream = self.upstreams.get(forward.upstream).ok_or(Reason::UpstreamUnreachable)?;
-        let key = upstream.hash_by().and_then(|by| affinity::key(by, request.headers(), entry));
+        let key = upstream.hash_by().and_then(|by| affinity::key(by, |name| request.headers().get(name), entry));
         let sent = Sent { route, forward, progress, live, upgrade, is_safe, is_grpc, start: Instant::now() };
         Ok(Ready { request, upstream, key, response_timeout, hints, sent })
     }
@@ -171,20 +171,7 @@ impl Worker {
                 if let Some(fault) = progress.and_then(|progress| progress.fault.get()) {
                     return Err(fault.into());
                 }
-                let reason = match error {
-                    UpstreamError::NoHealthyServer => Reason::NoHealthyServer,
-                    UpstreamError::Overloaded => Reason::UpstreamOverloaded,
-                    UpstreamError::Unreachable { .. } => Reason::UpstreamUnreachable,
-                    UpstreamError::Broken { .. } => Reason::UpstreamBroken,
-                    UpstreamError::Timeout { .. } => Reason::UpstreamTimeout,
-                };
-                // The other two are told of where they begin, and a line for each request would be load where there is too
-                // much already.
-                if !matches!(error, UpstreamError::NoHealthyServer | UpstreamError::Overloaded) {
-                    let (route, error) = (&route.name, chain(&error));
-                    tracing::warn!(%route, %error, duration_ms = millis(took), "upstream failed");
-                }
-                return Err(reason.into());
+                return Err(why(&error, route, took).into());
             }
         };
         self.metrics.upstream_duration[forward.upstream].observe(took);
@@ -217,7 +204,8 @@ impl Worker {
         // The version is that of the hop (RFC 9110 §6.2): an old upstream makes no old client.
         *answer.response.version_mut() = Version::HTTP_11;
         outcome::dress(answer.response.headers_mut(), route, entry.caller().is_some());
-        let idle = if is_grpc || is_event_stream(answer.response.headers()) {
+        let kind = answer.response.headers().get(header::CONTENT_TYPE);
+        let idle = if is_grpc || kind.is_some_and(|kind| is_event_stream(kind.as_bytes())) {
             self.gateway.config.limits.stream_idle_timeout
         } else {
             self.upstreams[forward.upstream].body_idle_timeout()
@@ -241,11 +229,26 @@ impl Worker {
     }
 }
 
-/// Server-sent events: silent for as long as nothing happens.
-fn is_event_stream(headers: &http::HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
-        kind.as_bytes().get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
-    })
+/// Why a request whose upstream failed after so long is refused; and tells of it.
+pub(super) fn why(error: &UpstreamError, route: &Route, took: Duration) -> Reason {
+    // The first two are told of where they begin, and a line for each request would be load where there is too much
+    // already.
+    if !matches!(error, UpstreamError::NoHealthyServer | UpstreamError::Overloaded) {
+        let (route, error) = (&route.name, chain(error));
+        tracing::warn!(%route, %error, duration_ms = millis(took), "upstream failed");
+    }
+    match error {
+        UpstreamError::NoHealthyServer => Reason::NoHealthyServer,
+        UpstreamError::Overloaded => Reason::UpstreamOverloaded,
+        UpstreamError::Unreachable { .. } => Reason::UpstreamUnreachable,
+        UpstreamError::Broken { .. } => Reason::UpstreamBroken,
+        UpstreamError::Timeout { .. } => Reason::UpstreamTimeout,
+    }
+}
+
+/// Whether a `Content-Type` is that of server-sent events: silent for as long as nothing happens.
+pub(super) fn is_event_stream(kind: &[u8]) -> bool {
+    kind.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 fn millis(duration: Duration) -> u64 {

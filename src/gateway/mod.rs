@@ -2,15 +2,17 @@
 //!
 //! In the order of a request: `judge` what it is, with `target`, `cors`, `authenticate`, `limits`; `caller` who calls and
 //! is active; `outcome` where it goes; `upgrade` and `grpc` what is special of it; `forward` how it is sent, and what came
-//! back; `manner` how its answer is given.
+//! back; `manner` how its answer is given. `lane` is the short way of most requests.
 
 mod affinity;
 pub(crate) mod authenticate;
 mod caller;
 mod cors;
+mod dates;
 mod forward;
 mod grpc;
 mod judge;
+pub(crate) mod lane;
 mod limits;
 mod manner;
 pub(crate) mod outcome;
@@ -41,13 +43,13 @@ use crate::body::{RequestBody, RequestProgress, ResponseBody};
 use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::headers::{self, HeaderPolicy, Peer};
-use crate::live::{Asked, LiveStream, LiveStreams, Stream};
+use crate::live::{self, LiveStream, LiveStreams, Stream};
 use crate::reject::{Reason, Rejection};
 use crate::revocation::Revocations;
 use crate::route::RouteTable;
 use crate::session::Sessions;
 use crate::session::store::StoreError;
-use crate::telemetry::access::{AccessEntry, WorkerLog};
+use crate::telemetry::access::{AccessEntry, Asked, WorkerLog};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::token::cache::TokenCache;
 use crate::token::verify::Verifier;
@@ -103,6 +105,7 @@ pub struct Worker {
     metrics: Arc<WorkerMetrics>,
     log: Rc<WorkerLog>,
     names: trace::Names,
+    dates: dates::Dates,
     live: Rc<LiveStreams>,
 }
 
@@ -160,6 +163,7 @@ impl Worker {
             metrics,
             log,
             names: trace::Names::new(seed),
+            dates: dates::Dates::default(),
             live: Rc::default(),
             gateway,
         }
@@ -187,7 +191,7 @@ impl Worker {
     /// Done a few times a second: open streams whose session is over are cut.
     pub fn look_through_streams(&self) {
         let now = UnixTime::now();
-        let ask = |asked: Asked| {
+        let ask = |asked: live::Asked| {
             let sessions = self.gateway.sessions.clone();
             if !sessions.end_by_time() {
                 return;
@@ -211,9 +215,9 @@ impl Worker {
         let (mut parts, body) = request.into_parts();
         upgrade::unfold_connect(&mut parts);
         let is_grpc = grpc::is_call(&parts);
-        let request_id = self.names.request_id(&parts.headers);
+        let request_id = self.names.request_id_of(&parts.headers);
         let client = headers::client_address(&parts.headers, peer, |address| self.gateway.is_trusted_proxy(address));
-        let mut entry = Box::new(AccessEntry::begin(self.log.clone(), client, &parts, request_id.clone()));
+        let mut entry = Box::new(AccessEntry::begin(self.log.clone(), client, Asked::of(&parts), request_id.clone()));
         let manner = Manner::of(&parts, &body);
 
         let rejection = match self.answer(peer, parts, body, &mut entry, exchange).await {

@@ -7,7 +7,7 @@ use http::header::{HeaderMap, HeaderValue};
 use crate::headers::{TRACEPARENT, X_REQUEST_ID};
 
 /// `tracestate` (W3C Trace Context)
-const TRACESTATE: &str = "tracestate";
+pub(crate) const TRACESTATE: &str = "tracestate";
 
 /// A worker's source of names: unique, not secret.
 #[derive(Debug)]
@@ -30,31 +30,39 @@ impl Names {
         result
     }
 
-    /// The client's request id, or a new one of 32 hexadecimal digits.
-    pub(crate) fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
-        let mut given = headers.get_all(X_REQUEST_ID).iter();
-        match (given.next(), given.next()) {
-            (Some(id), None) if is_request_id(id.as_bytes()) => id.clone(),
-            _ => {
-                let mut id = [0; 32];
-                hex(self.next(), &mut id[..16]);
-                hex(self.next(), &mut id[16..]);
-                HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("-"))
-            }
-        }
+    /// The one request id that a client has `given`, or a new one of 32 hexadecimal digits.
+    pub(crate) fn request_id<'h>(&self, mut given: impl Iterator<Item = &'h [u8]>) -> HeaderValue {
+        let given = match (given.next(), given.next()) {
+            (Some(id), None) if is_request_id(id) => HeaderValue::from_bytes(id).ok(),
+            _ => None,
+        };
+        given.unwrap_or_else(|| {
+            let mut id = [0; 32];
+            hex(self.next(), &mut id[..16]);
+            hex(self.next(), &mut id[16..]);
+            HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("-"))
+        })
     }
 
-    /// Leaves a well-formed `traceparent` (W3C Trace Context §3.2) as it is and makes one otherwise, unsampled.
+    /// As [`Self::request_id`], of a request with these headers.
+    pub(crate) fn request_id_of(&self, headers: &HeaderMap) -> HeaderValue {
+        self.request_id(headers.get_all(X_REQUEST_ID).iter().map(HeaderValue::as_bytes))
+    }
+
+    /// A new `traceparent`, unsampled.
+    pub(crate) fn traceparent(&self) -> [u8; 55] {
+        // An all-zero id is invalid; the bit makes it impossible.
+        let mut value = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        hex(self.next(), &mut value[3..19]);
+        hex(self.next() | 1, &mut value[19..35]);
+        hex(self.next() | 1, &mut value[36..52]);
+        value
+    }
+
+    /// Leaves a well-formed `traceparent` as it is and makes one otherwise.
     pub(crate) fn ensure_traceparent(&self, headers: &mut HeaderMap) {
-        let mut given = headers.get_all(&TRACEPARENT).iter();
-        let good = matches!((given.next(), given.next()), (Some(value), None) if is_traceparent(value.as_bytes()));
-        if !good {
-            // An all-zero id is invalid; the bit makes it impossible.
-            let mut value = *b"00-00000000000000000000000000000000-0000000000000000-00";
-            hex(self.next(), &mut value[3..19]);
-            hex(self.next() | 1, &mut value[19..35]);
-            hex(self.next() | 1, &mut value[36..52]);
-            if let Ok(value) = HeaderValue::from_bytes(&value) {
+        if !has_traceparent(headers.get_all(&TRACEPARENT).iter().map(HeaderValue::as_bytes)) {
+            if let Ok(value) = HeaderValue::from_bytes(&self.traceparent()) {
                 headers.insert(TRACEPARENT, value);
             }
             // It belonged to the trace that was not taken (W3C Trace Context §3.3).
@@ -79,6 +87,11 @@ fn is_request_id(id: &[u8]) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'+' | b'/' | b'=' | b'@'))
 }
 
+/// Whether a client has `given` one `traceparent`, and that well-formed (W3C Trace Context §3.2).
+pub(crate) fn has_traceparent<'h>(mut given: impl Iterator<Item = &'h [u8]>) -> bool {
+    matches!((given.next(), given.next()), (Some(value), None) if is_traceparent(value))
+}
+
 fn is_traceparent(value: &[u8]) -> bool {
     let hex = |part: &[u8]| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let not_zero = |part: &[u8]| part.iter().any(|b| *b != b'0');
@@ -99,15 +112,15 @@ mod tests {
         let names = Names::new([7; 16]);
         let mut headers = HeaderMap::new();
         headers.insert(X_REQUEST_ID, HeaderValue::from_static("abc-1.2:3"));
-        assert_eq!(names.request_id(&headers), "abc-1.2:3");
+        assert_eq!(names.request_id_of(&headers), "abc-1.2:3");
         for bad in ["", "a b", "a\"b", "a,b", &"a".repeat(129)] {
             headers.insert(X_REQUEST_ID, HeaderValue::from_str(bad).unwrap());
-            let made = names.request_id(&headers);
-            assert!(made.len() == 32 && made != names.request_id(&headers), "{bad}");
+            let made = names.request_id_of(&headers);
+            assert!(made.len() == 32 && made != names.request_id_of(&headers), "{bad}");
         }
         headers.insert(X_REQUEST_ID, HeaderValue::from_static("a"));
         headers.append(X_REQUEST_ID, HeaderValue::from_static("b"));
-        assert_eq!(names.request_id(&headers).len(), 32);
+        assert_eq!(names.request_id_of(&headers).len(), 32);
     }
 
     #[test]

@@ -35,8 +35,14 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Our name in `Via` (RFC 9110 §7.6.3: a pseudonym is allowed).
-const VIA: HeaderValue = HeaderValue::from_static("1.1 portcullis");
-const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2 portcullis");
+static VIA: HeaderValue = HeaderValue::from_static("1.1 portcullis");
+static VIA_HTTP2: HeaderValue = HeaderValue::from_static("2 portcullis");
+
+static HTTP: HeaderValue = HeaderValue::from_static("http");
+static HTTPS: HeaderValue = HeaderValue::from_static("https");
+
+/// `Cache-Control` of what is one user's alone.
+pub static PRIVATE: HeaderValue = HeaderValue::from_static("private");
 
 /// What becomes of a client's field.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -239,24 +245,58 @@ pub fn to_upstream(headers: &mut HeaderMap, policy: &HeaderPolicy, host: &Header
     if forwarding.http2 {
         join_cookies(headers);
     }
-    headers.append(header::VIA, if forwarding.http2 { VIA_HTTP2 } else { VIA });
     if peer.trusted {
         append_forwarding(headers, host, peer);
-    } else {
-        headers.insert(X_FORWARDED_FOR, peer.forwarded_for.clone());
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(peer.scheme()));
-        headers.insert(X_FORWARDED_HOST, host.clone());
-        headers.insert(header::FORWARDED, peer.forwarded.clone());
     }
-    if let Some(stripped) = forwarding.stripped {
-        headers.insert(X_FORWARDED_PREFIX, stripped.clone());
-    }
+    say_forwarding(forwarding, |name, said| {
+        let value = if let Said::Value(value) = said { value.clone() } else { host.clone() };
+        // Who passed it on before stays named (RFC 9110 §7.6.3).
+        if *name == header::VIA {
+            headers.append(name, value);
+        } else {
+            headers.insert(name, value);
+        }
+    });
     trailers.write(headers);
     forwarding.rules.apply(headers);
     // Behind everything that a client, a proxy or a route could write or remove.
+    say_identity(policy, forwarding, |name, said| {
+        if let Said::Value(value) = said {
+            headers.insert(name, value.clone());
+        }
+    });
+}
+
+/// The value of a field that we write.
+#[derive(Clone, Copy, Debug)]
+pub enum Said<'a> {
+    /// This.
+    Value(&'a HeaderValue),
+    /// The host of the request.
+    Host,
+}
+
+/// Says how a request came here, to whoever carries it on: `Via` beside those of others, the rest in place of anything
+/// that a client wrote. A trusted proxy has said the rest itself.
+pub fn say_forwarding(forwarding: &Forwarding<'_>, mut say: impl FnMut(&HeaderName, Said<'_>)) {
+    let peer = forwarding.peer;
+    say(&header::VIA, Said::Value(if forwarding.http2 { &VIA_HTTP2 } else { &VIA }));
+    if !peer.trusted {
+        say(&X_FORWARDED_FOR, Said::Value(&peer.forwarded_for));
+        say(&X_FORWARDED_PROTO, Said::Value(if peer.tls { &HTTPS } else { &HTTP }));
+        say(&X_FORWARDED_HOST, Said::Host);
+        say(&header::FORWARDED, Said::Value(&peer.forwarded));
+    }
+    if let Some(stripped) = forwarding.stripped {
+        say(&X_FORWARDED_PREFIX, Said::Value(stripped));
+    }
+}
+
+/// Says who is calling: behind everything else, so that nothing can precede or remove it.
+pub fn say_identity(policy: &HeaderPolicy, forwarding: &Forwarding<'_>, mut say: impl FnMut(&HeaderName, Said<'_>)) {
     if let Some(identity) = forwarding.identity {
-        headers.insert(policy.user.clone(), identity.user_header.clone());
-        headers.insert(policy.session.clone(), identity.session_header.clone());
+        say(&policy.user, Said::Value(&identity.user_header));
+        say(&policy.session, Said::Value(&identity.session_header));
     }
 }
 
@@ -397,6 +437,21 @@ pub fn settle_framing(headers: &mut HeaderMap) -> Result<(), AmbiguousFraming> {
     Ok(())
 }
 
+/// Whether a field of an upstream's response with this name (in lower case) reaches the client: hop-by-hop fields do not
+/// (RFC 9110 §7.6.1).
+pub fn response_field_may_pass(name: &str) -> bool {
+    !matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "transfer-encoding"
+            | "upgrade"
+            | "te"
+    )
+}
+
 /// Turns the header of an upstream's response into the one the client gets: hop-by-hop fields go.
 ///
 /// `Content-Length` stays: the carrier checks the body against it. So does `Trailer`: the carrier sends the trailers it
@@ -404,19 +459,8 @@ pub fn settle_framing(headers: &mut HeaderMap) -> Result<(), AmbiguousFraming> {
 pub fn to_client(headers: &mut HeaderMap) {
     remove_connection_tokens(headers);
     // One look at each name: most responses have none of these, and a look-up for each would cost more.
-    let is_hop_by_hop = |name: &&HeaderName| {
-        matches!(
-            name.as_str(),
-            "connection"
-                | "keep-alive"
-                | "proxy-connection"
-                | "proxy-authenticate"
-                | "transfer-encoding"
-                | "upgrade"
-                | "te"
-        )
-    };
-    let gone: SmallVec<[HeaderName; 4]> = headers.keys().filter(is_hop_by_hop).cloned().collect();
+    let gone: SmallVec<[HeaderName; 4]> =
+        headers.keys().filter(|name| !response_field_may_pass(name.as_str())).cloned().collect();
     for name in gone {
         headers.remove(name);
     }
@@ -449,7 +493,7 @@ pub fn trailers_to_client(trailers: &mut HeaderMap) {
 /// shared cache in front of the gateway would give it to the next one who asks (RFC 9111 §5.2.2.7).
 pub fn keep_private(headers: &mut HeaderMap) {
     if !headers.contains_key(header::EXPIRES) {
-        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private"));
+        headers.entry(header::CACHE_CONTROL).or_insert_with(|| PRIVATE.clone());
     }
 }
 

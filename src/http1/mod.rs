@@ -5,13 +5,17 @@
 //! room lets pass has one reading for the most lenient and the strictest of them, so it does not matter how lenient the
 //! parser is that comes after. It never changes a byte: it passes them, or refuses the rest of the connection.
 
+mod canonical;
 mod chunked;
 mod field;
 mod head;
+mod response;
 
-pub use chunked::Chunked;
+pub use canonical::{Canonical, CanonicalHead};
+pub use chunked::{Chunked, Piece};
 pub use head::{Framing, Head, HeadLimits, HeadReader};
 pub(crate) use head::{content_length, transfer_coding};
+pub use response::{MAX_RESPONSE_FIELDS, ResponseFraming, ResponseHead};
 
 /// Why the bytes of a connection are no request. The connection cannot go on: where the next one begins is unknown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]

@@ -35,9 +35,10 @@ const IDLE: u8 = 1;
 const BUSY: u8 = 2;
 
 impl Activity {
-    pub(super) fn new(one_at_a_time: bool) -> Arc<Self> {
+    /// Of a connection whose first header is waited for since `start`.
+    pub(super) fn since(one_at_a_time: bool, start: Instant) -> Arc<Self> {
         Arc::new(Self {
-            start: Instant::now(),
+            start,
             one_at_a_time,
             header_begun: AtomicBool::new(false),
             requests: AtomicU32::new(0),

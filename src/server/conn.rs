@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::StatusCode;
 use hyper::service::service_fn;
@@ -23,6 +24,7 @@ use tokio_rustls::server::TlsStream;
 use super::accept::Permit;
 use super::activity::{Activity, WithGuard};
 use super::allowance::Allowance;
+use super::lane::{self, Drain, Handed, Shelf};
 use super::listener::Terms;
 use super::metered::Metered;
 use super::prefixed::Prefixed;
@@ -44,6 +46,10 @@ use crate::telemetry::metrics::ConnectionLimit;
 pub(super) struct Serving {
     pub(super) worker: Rc<Worker>,
     pub(super) terms: Arc<Terms>,
+    /// Says the same to those who look often.
+    pub(super) drain: Rc<Drain>,
+    /// Buffers of the worker.
+    pub(super) shelf: Rc<Shelf>,
     /// Turns true when the gateway stops.
     pub(super) stopping: watch::Receiver<bool>,
 }
@@ -157,13 +163,31 @@ async fn plain(mut stream: Prefixed<TcpStream>, peer: Rc<Peer>, context: &Servin
     }
 }
 
+/// In the fast lane for as long as its requests are for that, and then in hyper.
 async fn http1<S>(stream: S, peer: Rc<Peer>, context: &Serving, limits: &Limits)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Activity::new(true);
     // One for all requests: they come one at a time.
     let exchange = Rc::new(Exchange::default());
+    let handed = if context.worker.has_lane(&peer) {
+        match lane::serve(stream, &peer, &exchange, context, limits).await {
+            Some(handed) => handed,
+            None => return,
+        }
+    } else {
+        Handed { stream: Prefixed::new(stream), since: Instant::now() }
+    };
+    // Boxed: few connections come here, and what they need is large.
+    Box::pin(in_hyper(handed, peer, exchange, context, limits)).await;
+}
+
+async fn in_hyper<S>(handed: Handed<S>, peer: Rc<Peer>, exchange: Rc<Exchange>, context: &Serving, limits: &Limits)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Handed { stream, since } = handed;
+    let activity = Activity::since(true, since);
     let interim = peer.interim.clone();
     let front = Arc::new(Front::default());
     let service = service_fn(|request| {
@@ -205,7 +229,7 @@ async fn http2<S>(stream: S, peer: Rc<Peer>, context: &Serving, limits: &Limits)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let activity = Activity::new(false);
+    let activity = Activity::since(false, Instant::now());
     let allowance = Allowance::of(limits);
     let executor =
         StreamExecutor { next: Rc::default(), worker: context.worker.clone(), stopping: context.stopping.clone() };

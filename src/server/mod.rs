@@ -5,6 +5,7 @@ mod activity;
 mod allowance;
 mod conn;
 mod frames;
+mod lane;
 pub mod listener;
 mod metered;
 mod preface;

@@ -26,6 +26,11 @@ impl<S> Prefixed<S> {
         self.ahead.get(self.given..).unwrap_or_default()
     }
 
+    /// Gives back what was read of the stream before it was wrapped.
+    pub(super) fn put_back(&mut self, bytes: Vec<u8>) {
+        (self.ahead, self.given) = (bytes, 0);
+    }
+
     /// Leaves the first `count` bytes out: nobody after us reads them.
     pub(super) fn skip(&mut self, count: usize) {
         self.given = self.ahead.len().min(self.given + count);

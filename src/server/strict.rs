@@ -323,7 +323,11 @@ mod tests {
     fn strict() -> (DuplexStream, Strict<DuplexStream>, Arc<Front>) {
         let (client, server) = tokio::io::duplex(1024);
         let front = Arc::new(Front::default());
-        (client, Strict::new(server, &front, &Activity::new(true), HeadLimits::default()), front)
+        (
+            client,
+            Strict::new(server, &front, &Activity::since(true, std::time::Instant::now()), HeadLimits::default()),
+            front,
+        )
     }
 
     /// What can be read at once, into a buffer of `size` bytes at a time; `None` at the end of the stream.

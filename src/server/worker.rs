@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use super::accept::{Admission, Full};
 use super::conn::{Serving, serve};
+use super::lane::{Drain, Shelf};
 use super::listener::Terms;
 use crate::gateway::Worker;
 use crate::live::LOOK_INTERVAL;
@@ -52,11 +53,13 @@ pub fn run(setup: WorkerSetup, make: impl FnOnce() -> Worker) -> io::Result<Drai
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async move {
         let open = Rc::new(Open::default());
+        let (drain, shelf) = (Rc::new(Drain::default()), Rc::new(Shelf::new()));
         let mut stopping = setup.stopping.clone();
         let worker = Rc::new(make());
         for (listener, terms) in setup.listeners {
             let listener = TcpListener::from_std(listener)?;
-            let serving = Serving { worker: worker.clone(), terms, stopping: setup.stopping.clone() };
+            let (drain, shelf) = (drain.clone(), shelf.clone());
+            let serving = Serving { worker: worker.clone(), terms, drain, shelf, stopping: setup.stopping.clone() };
             let (admission, open) = (setup.admission.clone(), open.clone());
             tokio::task::spawn_local(accept(listener, serving, admission, open));
         }
@@ -76,6 +79,7 @@ pub fn run(setup: WorkerSetup, make: impl FnOnce() -> Worker) -> io::Result<Drai
         });
         // An error means that the sender is gone: the gateway is being dropped.
         drop(stopping.wait_for(|stop| *stop).await);
+        drain.begin();
         drop(tokio::time::timeout(setup.drain_timeout, open.none_left()).await);
         ticking.abort();
         looking.abort();

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
+use smallvec::SmallVec;
 
 use super::metrics::WorkerMetrics;
 use crate::clock::UnixTime;
@@ -173,6 +174,32 @@ impl std::fmt::Write for Text<'_> {
     }
 }
 
+/// What is told of a request itself.
+#[derive(Debug)]
+pub struct Asked<'r> {
+    /// Its method.
+    pub method: Method,
+    /// That of the client's connection.
+    pub version: Version,
+    /// The host it names, as the client wrote it.
+    pub host: Option<&'r str>,
+    /// Without the query: people put secrets there.
+    pub path: &'r str,
+}
+
+impl<'r> Asked<'r> {
+    /// Of a request in hyper's terms.
+    pub fn of(request: &'r http::request::Parts) -> Self {
+        let field = || request.headers.get(http::header::HOST)?.to_str().ok();
+        Self {
+            method: request.method.clone(),
+            version: request.version,
+            host: request.uri.authority().map(http::uri::Authority::as_str).or_else(field),
+            path: request.uri.path(),
+        }
+    }
+}
+
 /// One request, from its header to the end of its response. Counted and written when dropped.
 #[derive(Debug)]
 pub struct AccessEntry {
@@ -181,9 +208,11 @@ pub struct AccessEntry {
     /// The client, behind trusted proxies too.
     pub client: IpAddr,
     method: Method,
-    target: Uri,
     version: Version,
-    host: Option<HeaderValue>,
+    /// Host and path, one after the other: short enough mostly to need no memory of their own.
+    text: SmallVec<[u8; 96]>,
+    /// Bytes of the host in `text`; `None` when the request names none that is text.
+    host: Option<usize>,
     /// `X-Request-Id`
     pub request_id: HeaderValue,
     /// Index of the route: its name is looked up when it is written, for a count shared by all threads must not be
@@ -209,15 +238,17 @@ pub struct AccessEntry {
 
 impl AccessEntry {
     /// At the end of a request's header.
-    pub fn begin(log: Rc<WorkerLog>, client: IpAddr, request: &http::request::Parts, request_id: HeaderValue) -> Self {
+    pub fn begin(log: Rc<WorkerLog>, client: IpAddr, request: Asked<'_>, request_id: HeaderValue) -> Self {
+        let mut text = SmallVec::from_slice(request.host.unwrap_or_default().as_bytes());
+        text.extend_from_slice(request.path.as_bytes());
         Self {
             log,
             start: Instant::now(),
             client,
-            method: request.method.clone(),
-            target: request.uri.clone(),
+            method: request.method,
             version: request.version,
-            host: request.headers.get(http::header::HOST).cloned(),
+            text,
+            host: request.host.map(str::len),
             request_id,
             route: None,
             identity: None,
@@ -256,12 +287,8 @@ impl AccessEntry {
         let duration = self.start.elapsed();
         Fields {
             duration,
-            host: self
-                .target
-                .authority()
-                .map(http::uri::Authority::as_str)
-                .or_else(|| self.host.as_ref().and_then(|host| host.to_str().ok())),
-            path: self.target.path(),
+            host: self.host.and_then(|length| text(self.text.get(..length)?)),
+            path: self.text.get(self.host.unwrap_or_default()..).and_then(text).unwrap_or_default(),
             route: self.route.and_then(|index| self.log.routes.get(index)).map_or("-", |name| name),
             status: self.status.map_or(0, |status| status.as_u16()),
             protocol: match self.version {
@@ -272,7 +299,7 @@ impl AccessEntry {
         }
     }
 
-    /// One JSON object. The query is left out: people put secrets there.
+    /// One JSON object.
     fn write_json(&self, out: &mut Text<'_>) {
         let fields = self.fields();
         let _ = write!(out, "{{\"time\":\"{}\",\"client\":\"{}\",\"method\":\"", UnixTime::now(), self.client);
@@ -347,6 +374,11 @@ impl AccessEntry {
         }
         out.0.push(b'\n');
     }
+}
+
+/// Both parts of it were text.
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
 }
 
 struct Fields<'a> {

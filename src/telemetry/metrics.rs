@@ -89,6 +89,8 @@ pub struct WorkerMetrics {
     pub handshakes_failed: Cell,
     /// Client connections closed because a limit or a deadline was crossed.
     pub closed_by_limit: Vec<Cell>,
+    /// Requests that took the fast lane.
+    pub fast_lane: Cell,
     /// Requests whose token was found verified.
     pub cache_hits: Cell,
     /// Requests whose token was verified.
@@ -161,6 +163,7 @@ impl WorkerMetrics {
             handshakes: Cell::default(),
             handshakes_failed: Cell::default(),
             closed_by_limit: many(CONNECTION_LIMITS.len()),
+            fast_lane: Cell::default(),
             cache_hits: Cell::default(),
             cache_misses: Cell::default(),
             cache_entries: Cell::default(),
@@ -378,6 +381,7 @@ impl Collector for Metrics {
             ("portcullis_connections_accepted", "Client connections accepted.", self.sum(|w| &w.accepted)),
             ("portcullis_tls_handshakes", "TLS handshakes done.", self.sum(|w| &w.handshakes)),
             ("portcullis_tls_handshakes_failed", "TLS handshakes that failed.", self.sum(|w| &w.handshakes_failed)),
+            ("portcullis_fast_lane_requests", "Requests that took the fast lane.", self.sum(|w| &w.fast_lane)),
             ("portcullis_token_cache_hits", "Requests whose token was known to be good.", self.sum(|w| &w.cache_hits)),
             ("portcullis_token_cache_misses", "Requests whose token was verified.", self.sum(|w| &w.cache_misses)),
             ("portcullis_access_log_dropped", "Access log lines dropped.", self.sum(|w| &w.log_dropped)),

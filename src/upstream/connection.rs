@@ -1,5 +1,6 @@
 //! One connection to a server, or a place on one.
 
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::task::AbortHandle;
 
 use super::attempts::Order;
 use super::dialer::{Dialed, Dialer};
+use super::direct::Direct;
 use super::fair::Fair;
 use super::http2::{Place, Shared};
 use super::names::Named;
@@ -55,17 +57,21 @@ impl Server {
         limit: Duration,
         keep_alive: Duration,
         slot: &Rc<Slot>,
+        way: Way,
     ) -> io::Result<Connection> {
-        match tokio::time::timeout(limit, self.open(keep_alive, slot)).await {
+        match tokio::time::timeout(limit, self.open(keep_alive, slot, way)).await {
             Ok(connected) => connected,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "connect timed out")),
         }
     }
 
-    async fn open(&self, keep_alive: Duration, slot: &Rc<Slot>) -> io::Result<Connection> {
+    async fn open(&self, keep_alive: Duration, slot: &Rc<Slot>, way: Way) -> io::Result<Connection> {
         let dial = async || self.dialer.dial(self.index, &self.order).await;
         let kind = match &self.shared {
-            None => Kind::Own(Own::start(dial().await?, slot.clone()).await?),
+            None => match way {
+                Way::Driven => Kind::Own(Own::start(dial().await?, slot.clone()).await?),
+                Way::Direct => Kind::Direct(Box::new(Direct::new(dial().await?))),
+            },
             Some(shared) => Kind::Shared(shared.place(keep_alive, dial, self.dialer.tls(self.index), slot).await?),
         };
         Ok(Connection::new(kind, self.name.clone()))
@@ -94,10 +100,21 @@ pub(super) struct Connection {
     pub(super) unused_since: Instant,
 }
 
+/// How a connection of HTTP/1.1 is used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Way {
+    /// A task drives it, and requests are handed to that.
+    Driven,
+    /// Whoever has the request writes and reads its bytes.
+    Direct,
+}
+
 /// How requests use it.
 #[derive(Debug)]
 pub(super) enum Kind {
     Own(Own),
+    /// Large, and moved with every request.
+    Direct(Box<Direct>),
     Shared(Place),
 }
 
@@ -160,6 +177,14 @@ impl Connection {
         self.server.clone()
     }
 
+    /// Which requests it is for.
+    pub(super) fn way(&self) -> Way {
+        match &self.kind {
+            Kind::Direct(_) => Way::Direct,
+            Kind::Own(_) | Kind::Shared(_) => Way::Driven,
+        }
+    }
+
     /// Whether other requests may be on it. It is not kept for the next request: that takes a place of its own.
     pub(super) fn is_shared(&self) -> bool {
         matches!(self.kind, Kind::Shared(_))
@@ -169,15 +194,20 @@ impl Connection {
     pub(super) fn is_reused(&self) -> bool {
         match &self.kind {
             Kind::Own(own) => own.uses > 1,
+            Kind::Direct(direct) => direct.is_reused(),
             Kind::Shared(place) => place.reused,
         }
     }
 
     /// A request takes it.
     pub(super) fn take(&mut self) {
-        if let Kind::Own(own) = &mut self.kind {
-            own.uses = own.uses.saturating_add(1);
-            own.in_use = true;
+        match &mut self.kind {
+            Kind::Own(own) => {
+                own.uses = own.uses.saturating_add(1);
+                own.in_use = true;
+            }
+            Kind::Direct(direct) => direct.take(),
+            Kind::Shared(_) => {}
         }
     }
 
@@ -198,11 +228,15 @@ impl Connection {
 
     /// Whether a request may be sent now; `None` when it never may again.
     pub(super) async fn readiness(&mut self) -> Option<bool> {
-        let Kind::Own(own) = &mut self.kind else { return Some(true) };
+        let own = match &mut self.kind {
+            Kind::Own(own) => own,
+            Kind::Direct(direct) => return poll_fn(|cx| Poll::Ready(direct.is_quiet(cx).then_some(true))).await,
+            Kind::Shared(_) => return Some(true),
+        };
         if own.named.as_mut().is_some_and(|named| !named.is_current()) {
             return None;
         }
-        std::future::poll_fn(|cx| {
+        poll_fn(|cx| {
             Poll::Ready(match own.sender.poll_ready(cx) {
                 Poll::Ready(Ok(())) => Some(true),
                 Poll::Ready(Err(_)) => None,
@@ -212,9 +246,11 @@ impl Connection {
         .await
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        match &self.kind {
+    /// Whether it is of no use any more, as far as is known without asking anybody.
+    pub(super) fn is_closed(&mut self) -> bool {
+        match &mut self.kind {
             Kind::Own(own) => own.sender.is_closed(),
+            Kind::Direct(direct) => !direct.is_open(),
             Kind::Shared(_) => false,
         }
     }

@@ -7,6 +7,7 @@
 //! - `slots` says whether there is room for one more connection to it;
 //! - `open` finds a connection by both, and `pool` keeps it for the next request;
 //! - `connection` makes it, with `dialer`, `names`, `attempts`, `tls`, `stream` and `fair`; `http2` lets requests share it;
+//! - `direct` is one whose bytes are written and read by whoever has the request;
 //! - `budget` bounds what is sent again.
 
 mod attempts;
@@ -14,6 +15,7 @@ mod balance;
 mod budget;
 mod connection;
 mod dialer;
+mod direct;
 mod ejection;
 mod fair;
 mod health;
@@ -36,8 +38,9 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 pub use self::balance::key_of;
-use self::connection::Kind;
+use self::connection::{Kind, Way};
 pub use self::dialer::Dialer;
+pub use self::direct::{Errand, Failed};
 pub use self::health::spawn_checks;
 pub use self::names::Names;
 use self::open::Plan;
@@ -72,7 +75,7 @@ pub enum UpstreamError {
         server: Rc<str>,
         /// Why.
         #[source]
-        cause: hyper::Error,
+        cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// No response header in time.
     #[error("{server} did not answer in time")]
@@ -98,6 +101,7 @@ pub struct Answer {
 pub struct Upstream {
     pool: Rc<UpstreamPool>,
     hash_by: Option<config::HashBy>,
+    protocol: config::Protocol,
 }
 
 impl Upstream {
@@ -116,7 +120,7 @@ impl Upstream {
             config::Balance::Hash(by) => Some(by.clone()),
             config::Balance::RoundRobin | config::Balance::LeastRequests => None,
         };
-        Self { pool, hash_by }
+        Self { pool, hash_by, protocol: config.protocol }
     }
 
     /// What a request's key is made of, when its server is chosen by one.
@@ -155,7 +159,7 @@ impl Upstream {
     ) -> Result<Answer, UpstreamError> {
         let (pool, shared) = (&self.pool, &self.pool.shared);
         let replayable = progress.is_none() && is_idempotent(request.method());
-        let mut plan = Plan::new(pool, key, !replayable);
+        let mut plan = Plan::new(pool, key, !replayable, Way::Driven);
         loop {
             let mut lease = match pool.kept(&mut plan).await {
                 Some(kept) => kept,
@@ -170,6 +174,8 @@ impl Upstream {
             let copy = (again_if_closed || again_if_unprocessed).then(|| Box::new(head_of(&request)));
             let sent = match &mut connection.kind {
                 Kind::Own(own) => within(response_timeout, progress, pin!(own.send(request))).await,
+                // Not found for a plan of this way.
+                Kind::Direct(_) => return Err(UpstreamError::Overloaded),
                 // Boxed: larger, and the way of few requests.
                 Kind::Shared(place) => within(response_timeout, progress, Box::pin(place.send(request)).as_mut()).await,
             };
@@ -207,7 +213,7 @@ impl Upstream {
                         || (again_if_closed && closed_before_answer(&cause)) =>
                 {
                     if !(plan.take_attempt() && shared.may_send_again()) {
-                        return Err(UpstreamError::Broken { server, cause });
+                        return Err(UpstreamError::Broken { server, cause: cause.into() });
                     }
                     plan.again(lease);
                     *copy
@@ -216,7 +222,7 @@ impl Upstream {
                     if !by_client() {
                         shared.failed(at);
                     }
-                    return Err(UpstreamError::Broken { server, cause });
+                    return Err(UpstreamError::Broken { server, cause: cause.into() });
                 }
             };
             // A kept connection is followed by a new one, and that by attempts that are counted: the loop ends.

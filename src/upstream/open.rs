@@ -7,6 +7,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::UpstreamError;
 use super::balance::Choice;
+use super::connection::Way;
 use super::pool::{Idle, Lease, UpstreamPool};
 use super::slots::{self, Granted, Slot, Waiting};
 
@@ -17,6 +18,7 @@ pub(super) struct Plan {
     key: Option<u64>,
     /// It must not be sent twice.
     careful: bool,
+    way: Way,
     /// The server whose turn it is, when that is settled.
     server: Option<usize>,
     /// Room for a new connection to it; a kept one is not good enough.
@@ -30,9 +32,18 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(pool: &UpstreamPool, key: Option<u64>, careful: bool) -> Self {
+    pub(super) fn new(pool: &UpstreamPool, key: Option<u64>, careful: bool, way: Way) -> Self {
         let key = key.filter(|_| pool.is_sticky);
-        Self { key, careful, server: None, slot: None, tried: SmallVec::new(), left: pool.retries, queue_until: None }
+        Self {
+            key,
+            careful,
+            way,
+            server: None,
+            slot: None,
+            tried: SmallVec::new(),
+            left: pool.retries,
+            queue_until: None,
+        }
     }
 
     /// Takes one attempt of those left.
@@ -66,7 +77,7 @@ impl UpstreamPool {
                 Choice::AllTried | Choice::NoneHealthy => return None,
             },
         };
-        self.take_kept(server, plan.careful).await
+        self.take_kept(server, plan.careful, plan.way).await
     }
 
     /// A new connection: to the server whose turn it is, else to the next that has room and can be connected to; or a
@@ -90,7 +101,7 @@ impl UpstreamPool {
                     Found::Nothing => continue,
                 },
             };
-            match self.connect(slot).await {
+            match self.connect(slot, plan.way).await {
                 Ok(lease) => return Ok(lease),
                 Err((server, error)) => {
                     plan.tried.push(server);
@@ -103,11 +114,11 @@ impl UpstreamPool {
         }
     }
 
-    async fn connect(self: &Rc<Self>, slot: Rc<Slot>) -> Result<Lease, (usize, UpstreamError)> {
+    async fn connect(self: &Rc<Self>, slot: Rc<Slot>, way: Way) -> Result<Lease, (usize, UpstreamError)> {
         let at = slot.server();
         let server = &self.servers[at].server;
         self.metrics.upstream_opened[self.index].add(1);
-        match server.connect(self.connect_timeout, self.keep_alive_timeout, &slot).await {
+        match server.connect(self.connect_timeout, self.keep_alive_timeout, &slot, way).await {
             Ok(connection) => {
                 let slot = (!connection.is_shared()).then_some(slot);
                 let lease = Lease::new(self, at, Idle { connection, slot });
@@ -136,7 +147,7 @@ impl UpstreamPool {
                 let tried: SmallVec<[usize; 8]> = plan.tried.iter().chain(&full).copied().collect();
                 // It is better to wait for a server that answers than to ask one that did not.
                 let Choice::Server(other) = self.balancer.choose(&self.shared, None, &tried, false) else { break };
-                if let Some(lease) = self.take_kept(other, plan.careful).await {
+                if let Some(lease) = self.take_kept(other, plan.careful, plan.way).await {
                     return Ok(Found::Lease(lease));
                 }
                 if let Some(slot) = self.room_at(other) {
@@ -155,9 +166,9 @@ impl UpstreamPool {
             Ok(Granted::Slot(slot)) => Ok(Found::Slot(Rc::new(slot))),
             Ok(Granted::Connection) => {
                 let Some((server, mut idle)) = self.take_handed(place.waiting.id) else { return Ok(Found::Nothing) };
-                Ok(match idle.is_ready(false).await {
+                Ok(match idle.is_for(plan.way) && idle.is_ready(false).await {
                     true => Found::Lease(Lease::new(self, server, idle)),
-                    // Closed in the meantime: its room is ours all the same.
+                    // Closed in the meantime, or used otherwise: its room is ours all the same.
                     false => idle.slot.map_or(Found::Nothing, Found::Slot),
                 })
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::balance::Balancer;
-use super::connection::{Connection, Server};
+use super::connection::{Connection, Server, Way};
 use super::dialer::Dialer;
 use super::shared::SharedUpstream;
 use super::slots::{Claim, Slot};
@@ -51,6 +51,8 @@ pub(super) struct ServerPool {
     pub(super) server: Server,
     /// The one used last is at the end: it is used next, and the others may grow old.
     kept: RefCell<Vec<Idle>>,
+    /// As `kept`, those without a task.
+    kept_direct: RefCell<Vec<Idle>>,
 }
 
 /// A connection without a request.
@@ -73,6 +75,7 @@ impl UpstreamPool {
         let server = |(at, server): (usize, &config::UpstreamServer)| ServerPool {
             server: Server::new(&server.address, dialer, at),
             kept: RefCell::default(),
+            kept_direct: RefCell::default(),
         };
         let seat = shared.take_seat();
         Self {
@@ -94,14 +97,14 @@ impl UpstreamPool {
     }
 
     /// A kept connection of `server`, ready for a request; for one that must not be sent twice when `careful`.
-    pub(super) async fn take_kept(self: &Rc<Self>, server: usize, careful: bool) -> Option<Lease> {
+    pub(super) async fn take_kept(self: &Rc<Self>, server: usize, careful: bool, way: Way) -> Option<Lease> {
         if let Some(connection) = self.servers[server].server.take_shared(self.keep_alive_timeout) {
             return Some(Lease::new(self, server, Idle { connection, slot: None }));
         }
         loop {
             let now = Instant::now();
             let mut idle = {
-                let mut kept = self.servers[server].kept.borrow_mut();
+                let mut kept = self.servers[server].kept(way).borrow_mut();
                 let unused_for = now.saturating_duration_since(kept.last()?.connection.unused_since);
                 // Those below it are older still. They are good for other requests.
                 if careful && unused_for >= SURE_FOR {
@@ -120,11 +123,7 @@ impl UpstreamPool {
 
     /// Room of the connection to `server` that was unused the longest, which is closed for it.
     pub(super) fn take_room(&self, server: usize) -> Option<Rc<Slot>> {
-        let mut kept = self.servers[server].kept.borrow_mut();
-        if kept.is_empty() {
-            return None;
-        }
-        let oldest = kept.remove(0);
+        let oldest = self.servers[server].take_oldest()?;
         self.shared.slots.idle_taken(server);
         oldest.slot
     }
@@ -151,12 +150,11 @@ impl UpstreamPool {
             Claim::Own(id) => self.handed.borrow_mut().push((id, server, idle)),
             Claim::Elsewhere => {}
             Claim::Nobody => {
-                let mut kept = self.servers[server].kept.borrow_mut();
-                if kept.len() >= self.keep_alive_connections {
+                let pool = &self.servers[server];
+                if pool.kept_count() >= self.keep_alive_connections {
                     return;
                 }
-                kept.push(idle);
-                drop(kept);
+                pool.kept(idle.connection.way()).borrow_mut().push(idle);
                 self.shared.slots.idle_added(server);
                 // Somebody of another worker may have come in between, and not have seen this connection.
                 if self.shared.slots.waiting() > 0 {
@@ -191,14 +189,15 @@ impl UpstreamPool {
             self.offer_shared(server);
             while needed > 0 {
                 needed -= 1;
-                let mut kept = pool.kept.borrow_mut();
-                if kept.is_empty() {
+                if pool.kept_count() == 0 {
                     break;
                 }
-                match slots.claim(server, self.seat) {
-                    Claim::Nobody => break,
-                    Claim::Own(id) => self.handed.borrow_mut().push((id, server, kept.remove(0))),
-                    Claim::Elsewhere => drop(kept.remove(0)),
+                let claim = slots.claim(server, self.seat);
+                let oldest = if claim == Claim::Nobody { None } else { pool.take_oldest() };
+                match (claim, oldest) {
+                    (Claim::Own(id), Some(oldest)) => self.handed.borrow_mut().push((id, server, oldest)),
+                    (Claim::Elsewhere, Some(oldest)) => drop(oldest),
+                    (_, None) | (Claim::Nobody, _) => break,
                 }
                 slots.idle_taken(server);
             }
@@ -227,20 +226,53 @@ impl UpstreamPool {
 
     pub(super) fn close_unused(&self, now: Instant) {
         for (server, pool) in self.servers.iter().enumerate() {
-            pool.kept.borrow_mut().retain(|idle| {
-                let unused_for = now.saturating_duration_since(idle.connection.unused_since);
-                let fresh = !idle.connection.is_closed() && unused_for < self.keep_alive_timeout;
-                if !fresh {
-                    self.shared.slots.idle_taken(server);
-                }
-                fresh
-            });
+            for way in [Way::Driven, Way::Direct] {
+                pool.kept(way).borrow_mut().retain_mut(|idle| {
+                    let unused_for = now.saturating_duration_since(idle.connection.unused_since);
+                    let fresh = !idle.connection.is_closed() && unused_for < self.keep_alive_timeout;
+                    if !fresh {
+                        self.shared.slots.idle_taken(server);
+                    }
+                    fresh
+                });
+            }
             pool.server.close_unused(self.keep_alive_timeout);
         }
     }
 }
 
+impl ServerPool {
+    fn kept(&self, way: Way) -> &RefCell<Vec<Idle>> {
+        match way {
+            Way::Driven => &self.kept,
+            Way::Direct => &self.kept_direct,
+        }
+    }
+
+    fn kept_count(&self) -> usize {
+        self.kept.borrow().len() + self.kept_direct.borrow().len()
+    }
+
+    /// Of both ways, the one that was unused the longest.
+    fn take_oldest(&self) -> Option<Idle> {
+        let (mut driven, mut direct) = (self.kept.borrow_mut(), self.kept_direct.borrow_mut());
+        let since = |kept: &[Idle]| kept.first().map(|idle| idle.connection.unused_since);
+        let kept = match (since(&driven), since(&direct)) {
+            (None, None) => return None,
+            (Some(one), Some(other)) if one <= other => &mut driven,
+            (Some(_), None) => &mut driven,
+            _ => &mut direct,
+        };
+        Some(kept.remove(0))
+    }
+}
+
 impl Idle {
+    /// Whether requests of this way may have it.
+    pub(super) fn is_for(&self, way: Way) -> bool {
+        self.connection.is_shared() || self.connection.way() == way
+    }
+
     /// Whether a request may be sent over it. With `look` the kernel is asked first whether the server closed it.
     pub(super) async fn is_ready(&mut self, look: bool) -> bool {
         if look {
@@ -260,8 +292,8 @@ impl Idle {
 
 /// A request that is counted as on its way to a server until this is dropped.
 #[derive(Debug)]
-struct Flight {
-    pool: Rc<UpstreamPool>,
+pub(super) struct Flight {
+    pub(super) pool: Rc<UpstreamPool>,
     server: usize,
 }
 
@@ -282,8 +314,8 @@ impl Drop for Flight {
 #[derive(Debug)]
 pub struct Lease {
     // Dropped first: the place is free when others are told.
-    idle: Idle,
-    flight: Flight,
+    pub(super) idle: Idle,
+    pub(super) flight: Flight,
 }
 
 impl Lease {

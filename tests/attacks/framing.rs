@@ -7,6 +7,7 @@
 mod case;
 mod cases;
 mod front;
+mod lanes;
 mod mutations;
 mod recorder;
 mod standards;
@@ -78,6 +79,9 @@ fn no_case_is_read_otherwise_when_it_comes_in_two_pieces() {
 /// `PORTCULLIS_LONG_ATTACKS=1` runs all of them.
 #[test]
 fn no_mutation_is_read_in_two_ways() {
-    let is_long = std::env::var_os("PORTCULLIS_LONG_ATTACKS").is_some_and(|value| value == "1");
-    mutations::run(if is_long { 100_000 } else { 5_000 });
+    mutations::run(if is_long() { 100_000 } else { 5_000 });
+}
+
+fn is_long() -> bool {
+    std::env::var_os("PORTCULLIS_LONG_ATTACKS").is_some_and(|value| value == "1")
 }

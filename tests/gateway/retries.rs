@@ -48,8 +48,10 @@ fn idempotent_requests_without_a_body_are_sent_again_and_others_are_not() {
         ("DELETE /public HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", false),
     ] {
         let mut client = gateway.connect();
-        // Sent again, this one leaves a connection that served one request, like any other.
-        assert_eq!(client.ask(GET).text(), "fine");
+        // Sent again, this one leaves a connection that served one request, like any other. Requests of one kind share
+        // their connections.
+        let first = if request.starts_with("OPTIONS") { request } else { GET };
+        assert_eq!(client.ask(first).text(), "fine");
         let before = requests.load(Ordering::SeqCst);
         let reply = client.ask(request);
         let sent = requests.load(Ordering::SeqCst) - before;

@@ -186,7 +186,7 @@ impl Explained {
         self.upgrade = upstream.and_then(|upstream| Upgrade::of(&parts, framing, &route.upgrades, upstream));
         // The gateway's names are random; these stand for them.
         let names = trace::Names::new([0; 16]);
-        let request_id = names.request_id(&parts.headers);
+        let request_id = names.request_id_of(&parts.headers);
         headers::to_upstream(&mut parts.headers, &policy, &host, &forwarding);
         if let Some(upgrade) = &self.upgrade {
             upgrade.write(&mut parts.headers);

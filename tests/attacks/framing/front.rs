@@ -31,8 +31,13 @@ pub(crate) struct Came {
 
 impl Front {
     pub(crate) fn start(tls: bool) -> Self {
+        Self::with("workers = 1\n", tls)
+    }
+
+    /// With these lines in the table `server`.
+    pub(crate) fn with(server: &str, tls: bool) -> Self {
         let recorder = Recorder::start();
-        let toml = Toml { server: "workers = 1\n".into(), tls, ..Toml::default() };
+        let toml = Toml { server: server.into(), tls, ..Toml::default() };
         let gateway = Gateway::with(&toml, &[recorder.address]);
         let tls = tls.then(|| Arc::new(tls_config(&gateway.place.path("cert.pem"), &[b"http/1.1"])));
         Self { gateway, recorder, tls }

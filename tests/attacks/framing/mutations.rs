@@ -66,7 +66,7 @@ const WORDS: &[&[u8]] = &[
 const REGRESSIONS: &[&[u8]] = &[];
 
 /// SplitMix64
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -88,8 +88,23 @@ impl Random {
     }
 }
 
+/// What mutations begin with: cases that are forwarded, and others.
+pub(super) fn corpus() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let (good, bad): (Vec<Case>, Vec<Case>) = cases::all()
+        .into_iter()
+        .filter(|case| case.bytes.len() < 400 && !case.bytes.starts_with(b"HEAD"))
+        .partition(|case| matches!(case.verdict, Verdict::Forward(_) | Verdict::Several(_)));
+    let bytes = |cases: Vec<Case>| cases.into_iter().map(|case| case.bytes).collect();
+    (bytes(good), bytes(bad))
+}
+
+/// The seed of this run.
+pub(super) fn seed() -> u64 {
+    std::env::var("PORTCULLIS_SEED").map_or(SEED, |seed| seed.parse().expect("a number"))
+}
+
 /// Changes between one and four things.
-fn mutate(random: &mut Random, corpus: &(Vec<Vec<u8>>, Vec<Vec<u8>>)) -> Vec<u8> {
+pub(super) fn mutate(random: &mut Random, corpus: &(Vec<Vec<u8>>, Vec<Vec<u8>>)) -> Vec<u8> {
     // Two of three begin with what is forwarded: a change to what is refused already mostly tells nothing.
     let (good, bad) = corpus;
     let first = if random.below(3) > 0 { good } else { bad };
@@ -182,13 +197,7 @@ struct Outcome {
 
 /// Sends `count` mutations, the regressions first, and tells of those that were read in two ways.
 pub(super) fn run(count: usize) {
-    let (good, bad): (Vec<Case>, Vec<Case>) = cases::all()
-        .into_iter()
-        .filter(|case| case.bytes.len() < 400 && !case.bytes.starts_with(b"HEAD"))
-        .partition(|case| matches!(case.verdict, Verdict::Forward(_) | Verdict::Several(_)));
-    let bytes = |cases: Vec<Case>| cases.into_iter().map(|case| case.bytes).collect();
-    let corpus = (bytes(good), bytes(bad));
-    let seed = std::env::var("PORTCULLIS_SEED").map_or(SEED, |seed| seed.parse().expect("a number"));
+    let (corpus, seed) = (corpus(), seed());
     let mut all = Outcome::default();
     std::thread::scope(|scope| {
         let lanes: Vec<_> = (0..LANES)

@@ -161,7 +161,9 @@ impl Gateway {
     }
 
     fn of(place: Arc<Workplace>, toml: &Toml, text: &str) -> Self {
-        let config = Config::parse(text, "test.toml", place.root()).unwrap_or_else(|faults| panic!("{faults}\n{text}"));
+        let mut config =
+            Config::parse(text, "test.toml", place.root()).unwrap_or_else(|faults| panic!("{faults}\n{text}"));
+        config.server.fast_lane &= std::env::var_os("PORTCULLIS_TEST_WITHOUT_FAST_LANE").is_none();
         let app = App::start(config).unwrap_or_else(|error| panic!("{error:?}"));
         let address = app.listening()[0];
         Self { app: Some(app), place, address, tls: toml.tls }

@@ -1,0 +1,589 @@
+//! The fast lane: a connection of HTTP/1.1 whose requests all come in their strictest form.
+//!
+//! A request that came whole is judged where it lies, written to a connection of its upstream, and the response goes back
+//! from one read to one write, without a task, a channel or a buffer that outlives it. At the first doubt about a request
+//! (another form, a part of one, a route that asks for more) the connection goes to hyper with all bytes of it, and hyper
+//! never knows that anybody looked: nothing was sent, counted or answered by then.
+//!
+//! - [`Lane::next`] waits for a request, and has it judged;
+//! - [`Lane::ask`] sends it and waits for the head of the response;
+//! - [`Lane::reply`] gives the client what came, and what comes.
+
+mod relay;
+mod shelf;
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use self::relay::{Relay, Turn};
+pub(super) use self::shelf::{Drain, Shelf};
+use super::conn::Serving;
+use super::prefixed::Prefixed;
+use crate::config::Limits;
+use crate::gateway::lane::{Begun, Passage, Taken};
+use crate::gateway::{Exchange, Worker};
+use crate::headers::Peer;
+use crate::http1::{Canonical, Framing, HeadLimits, Malformed, ResponseHead};
+use crate::reject::Reason;
+use crate::telemetry::metrics::ConnectionLimit;
+use crate::upstream::{Failed, Lease};
+
+/// The most of a response's head that is waited for: as much as hyper's client takes.
+const MOST_RESPONSE_HEAD: usize = 400 * 1024;
+
+/// So much of the next request is read while one is answered, to see that its client is still there.
+const AHEAD: usize = 512;
+
+/// What a connection goes on with in hyper.
+pub(super) struct Handed<S> {
+    pub(super) stream: Prefixed<S>,
+    /// When the first byte of what was read ahead came.
+    pub(super) since: Instant,
+}
+
+/// Serves requests until the connection ends, or goes on in hyper.
+pub(super) async fn serve<S>(
+    stream: S,
+    peer: &Peer,
+    exchange: &Exchange,
+    context: &Serving,
+    limits: &Limits,
+) -> Option<Handed<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let start = Instant::now();
+    let due = start + limits.header_timeout;
+    let alarm = pin!(tokio::time::sleep_until(due.into()));
+    let mut drained = pin!(context.drain.begun());
+    // Polled once: it wakes this task when the gateway stops, and what it wakes for is asked of the flag.
+    poll_fn(|cx| Poll::Ready(drained.as_mut().poll(cx).is_ready())).await;
+    let mut lane = Lane {
+        stream,
+        ahead: Vec::new(),
+        since: start,
+        peer,
+        exchange,
+        context,
+        worker: &context.worker,
+        limits,
+        alarm,
+        due,
+        late: ConnectionLimit::HeaderTimeout,
+    };
+    match lane.run().await {
+        Ok(()) => {
+            let mut stream = Prefixed::new(lane.stream);
+            stream.put_back(lane.ahead);
+            Some(Handed { stream, since: lane.since })
+        }
+        Err(Ended) => None,
+    }
+}
+
+/// The connection is over.
+struct Ended;
+
+struct Lane<'c, S> {
+    stream: S,
+    /// Read and not yet judged. Empty between requests: nothing is held for a connection that waits.
+    ahead: Vec<u8>,
+    /// When it came.
+    since: Instant,
+    peer: &'c Peer,
+    exchange: &'c Exchange,
+    context: &'c Serving,
+    worker: &'c Worker,
+    limits: &'c Limits,
+    /// Set anew only when it fires, or for something sooner: not at every request.
+    alarm: Pin<&'c mut Sleep>,
+    /// When what is waited for is late.
+    due: Instant,
+    /// Which limit is crossed then.
+    late: ConnectionLimit,
+}
+
+/// A request that came whole.
+enum Next<'c> {
+    /// It goes to its upstream, and these are its bytes.
+    Forward(Box<Passage<'c>>, Vec<u8>, Closes),
+    /// It is answered already, with this.
+    Answer(Vec<u8>, Closes),
+    /// It is for hyper.
+    Other,
+    /// There will be none.
+    End,
+}
+
+/// Whether the connection ends with the request.
+type Closes = bool;
+
+/// The answer that the client gets instead of a server's.
+type Instead = Box<http::Response<bytes::Bytes>>;
+
+/// What was heard of a server.
+#[expect(clippy::large_enum_variant, reason = "made once for a response, and taken apart at once")]
+enum Heard {
+    Begun(Begun, Relay),
+    Instead(Instead),
+    /// It broke off before a byte of a response; of the request, some was taken.
+    Silent {
+        unsent: bool,
+        cause: io::Error,
+    },
+    /// It broke off, or what it says is none.
+    Broken(io::Error),
+    Late,
+}
+
+impl<'c, S: AsyncRead + AsyncWrite + Unpin> Lane<'c, S> {
+    /// `Ok` when hyper goes on.
+    async fn run(&mut self) -> Result<(), Ended> {
+        loop {
+            let closes = match self.next().await? {
+                Next::Other => return Ok(()),
+                Next::End => {
+                    self.shut_down().await;
+                    return Err(Ended);
+                }
+                Next::Answer(bytes, closes) => {
+                    self.reply(Relay::whole(bytes), None).await?;
+                    closes
+                }
+                Next::Forward(mut passage, bytes, mut closes) => {
+                    let relay = match self.ask(&mut passage, bytes, &mut closes).await? {
+                        Ok(relay) => relay,
+                        Err(response) => {
+                            closes |= self.context.drain.has_begun();
+                            let mut bytes = self.context.shelf.take();
+                            self.worker.write_own(&response, passage.is_head(), closes, &mut bytes);
+                            Relay::whole(bytes)
+                        }
+                    };
+                    self.reply(relay, Some(&mut passage)).await?;
+                    closes
+                }
+            };
+            if closes {
+                self.shut_down().await;
+                return Err(Ended);
+            }
+            self.wait_until(Instant::now() + self.limits.idle_timeout, ConnectionLimit::IdleTimeout);
+        }
+    }
+
+    /// Waits for a request, and has it judged.
+    async fn next(&mut self) -> Result<Next<'c>, Ended> {
+        let (shelf, worker) = (&self.context.shelf, self.worker);
+        let bounds = HeadLimits { bytes: self.limits.header_bytes.get(), fields: self.limits.header_count.get() };
+        let drain = &self.context.drain;
+        poll_fn(|cx| {
+            let mut scratch = shelf.scratch();
+            loop {
+                if !self.ahead.is_empty() {
+                    match judge(worker, self.peer, self.exchange, &self.ahead, &bounds, shelf, drain) {
+                        Judged::Taken(next, length) => {
+                            self.ahead.drain(..length);
+                            self.ahead.shrink_to_fit();
+                            return Poll::Ready(Ok(next));
+                        }
+                        Judged::Other => return Poll::Ready(Ok(Next::Other)),
+                        // What is there is looked at, and not waited for.
+                        Judged::Incomplete => {}
+                    }
+                }
+                let mut buffer = ReadBuf::new(&mut scratch);
+                match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Ended)),
+                    Poll::Pending if !self.ahead.is_empty() => return Poll::Ready(Ok(Next::Other)),
+                    Poll::Pending if drain.has_begun() => return Poll::Ready(Ok(Next::Other)),
+                    Poll::Pending => return self.poll_late(cx).map(|()| Err(self.crossed())),
+                }
+                let came = buffer.filled();
+                if came.is_empty() {
+                    // Whoever ends in the middle of a header is told so.
+                    return Poll::Ready(Ok(if self.ahead.is_empty() { Next::End } else { Next::Other }));
+                }
+                if self.ahead.is_empty() {
+                    self.since = Instant::now();
+                    match judge(worker, self.peer, self.exchange, came, &bounds, shelf, drain) {
+                        Judged::Taken(next, length) => {
+                            self.ahead.extend_from_slice(&came[length..]);
+                            return Poll::Ready(Ok(next));
+                        }
+                        Judged::Other => {
+                            self.ahead.extend_from_slice(came);
+                            return Poll::Ready(Ok(Next::Other));
+                        }
+                        Judged::Incomplete => {}
+                    }
+                }
+                self.ahead.extend_from_slice(came);
+            }
+        })
+        .await
+    }
+
+    /// Sends a request and waits for the head of its response.
+    async fn ask(
+        &mut self,
+        passage: &mut Passage<'c>,
+        bytes: Vec<u8>,
+        closes: &mut Closes,
+    ) -> Result<Result<Relay, Instead>, Ended> {
+        let mut errand = passage.errand();
+        let answer_due = passage.answer_due();
+        loop {
+            // A connection has deadlines of its own.
+            self.wait_until(Instant::now() + NEVER, ConnectionLimit::IdleTimeout);
+            let found = self.beside(pin!(errand.connection())).await?;
+            let mut lease = match found {
+                Ok(lease) => lease,
+                Err(error) => return Ok(Err(passage.failed(&error))),
+            };
+            self.wait_until(answer_due, ConnectionLimit::IdleTimeout);
+            let error = match self.hear(&mut lease, passage, &bytes, closes).await? {
+                Heard::Begun(begun, mut relay) => {
+                    relay.holds(lease, begun.keeps_alive);
+                    self.context.shelf.put(bytes);
+                    return Ok(Ok(relay));
+                }
+                Heard::Instead(response) => return Ok(Err(response)),
+                Heard::Silent { unsent, cause } => match errand.failed(lease, unsent, cause) {
+                    Failed::Again => continue,
+                    Failed::Error(error) => error,
+                },
+                Heard::Broken(cause) => errand.broke(&lease, cause),
+                Heard::Late => errand.timed_out(&lease),
+            };
+            return Ok(Err(passage.failed(&error)));
+        }
+    }
+
+    /// Sends the request over one connection, and listens.
+    async fn hear(
+        &mut self,
+        lease: &mut Lease,
+        passage: &mut Passage<'c>,
+        bytes: &[u8],
+        closes: &mut Closes,
+    ) -> Result<Heard, Ended> {
+        let (shelf, drain) = (&self.context.shelf, &self.context.drain);
+        let (mut written, mut flushed, mut refused) = (0, false, None);
+        let mut early: Vec<u8> = Vec::new();
+        let mut turn = Turn::default();
+        poll_fn(|cx| {
+            while written < bytes.len() && refused.is_none() {
+                match lease.poll_write(cx, &bytes[written..]) {
+                    Poll::Ready(Ok(0)) => refused = Some(io::ErrorKind::WriteZero.into()),
+                    Poll::Ready(Ok(count)) => written += count,
+                    // The server may have said why before it stopped to read.
+                    Poll::Ready(Err(error)) => refused = Some(error),
+                    Poll::Pending => break,
+                }
+            }
+            if !flushed && written == bytes.len() {
+                match lease.poll_flush(cx) {
+                    Poll::Ready(Ok(())) => flushed = true,
+                    Poll::Ready(Err(error)) => refused = Some(error),
+                    Poll::Pending => {}
+                }
+            }
+            let mut scratch = shelf.scratch();
+            loop {
+                let count = match lease.poll_read(cx, &mut scratch) {
+                    Poll::Ready(Ok(count)) => count,
+                    Poll::Ready(Err(error)) => {
+                        let cause = refused.take().unwrap_or(error);
+                        return Poll::Ready(Ok(heard_nothing(&early, written == 0, cause)));
+                    }
+                    Poll::Pending => break,
+                };
+                if count == 0 {
+                    let cause = refused.take().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+                    return Poll::Ready(Ok(heard_nothing(&early, written == 0, cause)));
+                }
+                let mut came = &scratch[..count];
+                if !early.is_empty() {
+                    early.extend_from_slice(came);
+                    came = &early;
+                }
+                *closes |= drain.has_begun();
+                match listen(passage, lease, came, *closes, shelf) {
+                    Ok(Listened::Heard(heard)) => return Poll::Ready(Ok(heard)),
+                    Ok(Listened::More(rest)) if rest > MOST_RESPONSE_HEAD => {
+                        return Poll::Ready(Ok(Heard::Broken(told(Malformed::TooLarge))));
+                    }
+                    Ok(Listened::More(rest)) => early = came[came.len() - rest..].to_vec(),
+                    Err(fault) => return Poll::Ready(Ok(Heard::Broken(told(fault)))),
+                }
+                if turn.is_over(count, cx) {
+                    return Poll::Pending;
+                }
+            }
+            drop(scratch);
+            self.poll_client(cx)?;
+            self.poll_late(cx).map(|()| Ok(Heard::Late))
+        })
+        .await
+    }
+
+    /// Gives the client what came, and what comes.
+    async fn reply(&mut self, mut relay: Relay, mut passage: Option<&mut Passage<'c>>) -> Result<(), Ended> {
+        let shelf = &self.context.shelf;
+        let mut turn = Turn::default();
+        let mut waits_for = None;
+        let done = poll_fn(|cx| {
+            loop {
+                let written = match relay.poll_write(cx, &mut self.stream) {
+                    Poll::Ready(Ok(())) => true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Ended)),
+                    Poll::Pending => false,
+                };
+                let waits = if !written {
+                    Waits::Client
+                } else if relay.is_complete() {
+                    return match Pin::new(&mut self.stream).poll_flush(cx) {
+                        Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+                        Poll::Ready(Err(_)) => Poll::Ready(Err(Ended)),
+                        Poll::Pending => self.poll_waiting(cx, Waits::Client, &mut waits_for, &relay, &mut passage),
+                    };
+                } else {
+                    let mut scratch = shelf.scratch();
+                    match relay.poll_more(cx, &mut scratch, &mut self.stream) {
+                        Poll::Ready(Ok(count)) => {
+                            waits_for = None;
+                            if let Some(passage) = &mut passage {
+                                passage.sent(relay.take_passed());
+                            }
+                            if turn.is_over(count, cx) {
+                                return Poll::Pending;
+                            }
+                            continue;
+                        }
+                        Poll::Ready(Err(error)) => {
+                            tracing::debug!(%error, "upstream response broken off");
+                            if let Some(passage) = &mut passage {
+                                passage.broke_off(Reason::UpstreamBroken);
+                            }
+                            return Poll::Ready(Err(Ended));
+                        }
+                        Poll::Pending => Waits::Server,
+                    }
+                };
+                return self.poll_waiting(cx, waits, &mut waits_for, &relay, &mut passage);
+            }
+        });
+        done.await?;
+        if let Some(passage) = passage {
+            passage.sent(relay.take_passed());
+        }
+        shelf.put(relay.into_buffer());
+        Ok(())
+    }
+
+    /// While nothing goes on: the deadline of whoever is waited for, the end of the session, the client.
+    fn poll_waiting(
+        &mut self,
+        cx: &mut Context<'_>,
+        waits: Waits,
+        waits_for: &mut Option<Waits>,
+        relay: &Relay,
+        passage: &mut Option<&mut Passage<'c>>,
+    ) -> Poll<Result<(), Ended>> {
+        if *waits_for != Some(waits) {
+            *waits_for = Some(waits);
+            let limit = if waits == Waits::Client { self.limits.body_idle_timeout } else { relay.idle() };
+            self.wait_until(Instant::now() + limit, ConnectionLimit::WriteTimeout);
+            // Streamed pieces must not wait in TLS for those that follow.
+            if waits == Waits::Server {
+                match Pin::new(&mut self.stream).poll_flush(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Ended)),
+                    Poll::Pending => *waits_for = None,
+                }
+            }
+        }
+        if let Some(live) = passage.as_ref().and_then(|passage| passage.live())
+            && let Poll::Ready(reason) = live.stream().poll_cut(cx)
+        {
+            // In the middle of its response, so that nobody takes what came for all of it.
+            tracing::debug!(reason = reason.as_str(), "connection cut with its session");
+            return Poll::Ready(Err(Ended));
+        }
+        self.poll_client(cx)?;
+        self.poll_late(cx).map(|()| {
+            if waits == Waits::Client {
+                return Err(self.crossed());
+            }
+            if let Some(passage) = passage {
+                passage.broke_off(Reason::UpstreamTimeout);
+            }
+            Err(Ended)
+        })
+    }
+
+    /// Awaits something that the client's leaving makes useless.
+    async fn beside<T>(&mut self, mut future: Pin<&mut impl Future<Output = T>>) -> Result<T, Ended> {
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            self.poll_client(cx)?;
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Whether the client is still there. What it sends meanwhile is its next request.
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        while self.ahead.is_empty() {
+            let mut bytes = [0; AHEAD];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    self.since = Instant::now();
+                    self.ahead.extend_from_slice(buffer.filled());
+                }
+                Poll::Ready(_) => return Err(Ended),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_until(&mut self, due: Instant, late: ConnectionLimit) {
+        (self.due, self.late) = (due, late);
+        if self.alarm.deadline() > due.into() {
+            self.alarm.as_mut().reset(due.into());
+        }
+    }
+
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.alarm.as_mut().poll(cx).is_ready() {
+            if self.due <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.alarm.as_mut().reset(self.due.into());
+        }
+        Poll::Pending
+    }
+
+    fn crossed(&self) -> Ended {
+        self.worker.metrics().limit(self.late);
+        tracing::debug!(limit = ?self.late, "connection closed");
+        Ended
+    }
+
+    /// Says that nothing more comes.
+    async fn shut_down(&mut self) {
+        let shut = poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx));
+        // A client that takes nothing is not waited for any longer than for an answer.
+        drop(tokio::time::timeout(self.limits.body_idle_timeout, shut).await);
+    }
+}
+
+/// Longer than any deadline.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Who is waited for in the middle of a response.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Waits {
+    Client,
+    Server,
+}
+
+/// What some bytes of a client are.
+enum Judged<'c> {
+    /// A request, and its length.
+    Taken(Next<'c>, usize),
+    Incomplete,
+    Other,
+}
+
+fn judge<'c>(
+    worker: &'c Worker,
+    peer: &Peer,
+    exchange: &Exchange,
+    bytes: &[u8],
+    bounds: &HeadLimits,
+    shelf: &Shelf,
+    drain: &Drain,
+) -> Judged<'c> {
+    let head = match Canonical::read(bytes, bounds) {
+        Canonical::Head(head) => head,
+        Canonical::Incomplete => return Judged::Incomplete,
+        Canonical::Other => return Judged::Other,
+    };
+    let body = match head.framing {
+        Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
+        Framing::None | Framing::Chunked => 0,
+    };
+    // A body that is not there yet comes at a pace of its own.
+    let Some(body) = bytes[head.length..].get(..body) else { return Judged::Incomplete };
+    let length = head.length + body.len();
+    let mut out = shelf.take();
+    match worker.take(peer, &head, body, exchange, &mut out) {
+        Taken::Not => {
+            shelf.put(out);
+            Judged::Other
+        }
+        Taken::Refused(entry, response) => {
+            let closes = head.closes || drain.has_begun();
+            worker.write_own(&response, head.method == http::Method::HEAD, closes, &mut out);
+            drop(entry);
+            Judged::Taken(Next::Answer(out, closes), length)
+        }
+        Taken::Forward(passage) => Judged::Taken(Next::Forward(passage, out, head.closes), length),
+    }
+}
+
+/// What came of listening to a server.
+#[expect(clippy::large_enum_variant, reason = "made once for a response, and taken apart at once")]
+enum Listened {
+    Heard(Heard),
+    /// More must come behind the last so many bytes.
+    More(usize),
+}
+
+/// Reads what a server said.
+fn listen(
+    passage: &mut Passage<'_>,
+    lease: &Lease,
+    mut bytes: &[u8],
+    closes: bool,
+    shelf: &Shelf,
+) -> Result<Listened, Malformed> {
+    loop {
+        let Some(head) = ResponseHead::read(bytes)? else { return Ok(Listened::More(bytes.len())) };
+        // What comes before the response is for those who asked for it (RFC 9110 §15.2).
+        if head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            bytes = &bytes[head.length..];
+            continue;
+        }
+        lease.answered(head.status);
+        let mut out = shelf.take();
+        return Ok(Listened::Heard(match passage.begin(&head, lease.name(), closes, &mut out) {
+            Err(response) => Heard::Instead(response),
+            Ok(begun) => {
+                let relay = Relay::begin(out, begun.framing, begun.idle, &bytes[head.length..])?;
+                Heard::Begun(begun, relay)
+            }
+        }));
+    }
+}
+
+fn heard_nothing(early: &[u8], unsent: bool, cause: io::Error) -> Heard {
+    if early.is_empty() { Heard::Silent { unsent, cause } } else { Heard::Broken(cause) }
+}
+
+fn told(fault: Malformed) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, fault)
+}
