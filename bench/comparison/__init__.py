@@ -1,0 +1,7 @@
+"""The comparison of Portcullis with other proxies on one machine; `bench/compare` runs it.
+
+Rooms, in reading order: `machine` (cores, packages, builds), `place` (the files and ports of a run), `processes` (what is
+started, what it used), `tokens` (sign-ins, forgeries), `peers` (every proxy and the upstream), `load` (generators),
+`probe` (replies checked meanwhile), `rounds` (who is measured when), `scenarios` (what is measured), `targets` (the ratios
+to reach), `report` and `chart` (what is written).
+"""

@@ -1,0 +1,71 @@
+"""The command line of `bench/compare`."""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import sys
+
+from . import chart, machine, report, scenarios
+from .machine import Fault, say
+
+RESULTS = machine.ROOT / "bench" / "results"
+
+
+def arguments():
+    """What was asked for."""
+    parser = argparse.ArgumentParser(
+        prog="bench/compare", description="Measures Portcullis beside nginx, HAProxy and Envoy on this machine.")
+    parser.add_argument("--only", action="append", choices=scenarios.ALL, metavar="NAME",
+                        help=f"one scenario, may be given again: {', '.join(scenarios.ALL)}; "
+                             "with --json what the file holds of others is kept")
+    parser.add_argument("--quick", action="store_true", help="a smoke run: one round of a second of each")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default 7)")
+    parser.add_argument("--seconds", type=int, metavar="N", help="seconds of a round (default 4)")
+    parser.add_argument("--binary", type=pathlib.Path, metavar="PATH", help="a built portcullis, instead of building one")
+    parser.add_argument("--baseline", type=pathlib.Path, metavar="PATH",
+                        help="an older portcullis, measured beside in the same rounds")
+    parser.add_argument("--json", type=pathlib.Path, metavar="PATH", help="every sample, for later")
+    parser.add_argument("--output", type=pathlib.Path, metavar="DIRECTORY", default=RESULTS,
+                        help="where compare.md and compare.svg go (default bench/results)")
+    return parser.parse_args()
+
+
+def main():
+    """Measures and writes. The exit status tells whether all could be measured, not whether a ratio is met."""
+    asked = arguments()
+    machine.install()
+    load = None
+    binary = (asked.binary or machine.build()).resolve()
+    binaries = {scenarios.OURS: binary} | ({scenarios.BEFORE: asked.baseline.resolve()} if asked.baseline else {})
+    rounds, seconds = (1, 1) if asked.quick else (7, 4)
+    plan = scenarios.Plan(binaries, asked.rounds or rounds, asked.seconds or seconds, load)
+    # What this program does itself, it does where the generator is.
+    os.sched_setaffinity(0, machine.cores()[1])
+
+    results = {"scenarios": {}, "commands": {}}
+    if asked.only and asked.json and asked.json.is_file():
+        results = json.loads(asked.json.read_text())
+    results["machine"] = machine.describe(binaries)
+    for name in asked.only or scenarios.ALL:
+        say(f"{name}: {scenarios.ALL[name].__doc__.rstrip('.')}")
+        samples = scenarios.ALL[name](plan)
+        date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+        results["scenarios"][name] = {
+            "name": name, "date": date, "rounds": plan.rounds, "seconds": plan.seconds, "samples": samples}
+        results["commands"] |= plan.commands
+        # After each: what was measured is kept if a later one fails.
+        if asked.json:
+            asked.json.write_text(json.dumps(results, indent=1))
+    asked.output.mkdir(parents=True, exist_ok=True)
+    (asked.output / "compare.md").write_text(report.write(results))
+    (asked.output / "compare.svg").write_text(chart.draw(results))
+    print(report.ratios(results))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Fault as fault:
+        sys.exit(f"bench/compare: {fault}")

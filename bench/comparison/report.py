@@ -1,0 +1,153 @@
+"""The report: one Markdown file with the ratios, the figures behind them, the machine and the commands."""
+
+from .place import BODY
+from .rounds import median
+from .targets import TARGETS
+
+TITLES = {
+    "plain": "HTTP/1.1 without TLS, 64 connections",
+    "tls": "HTTP/1.1 over TLS 1.3, 64 connections",
+    "http2": "HTTP/2 over TLS 1.3, 4 connections × 32 streams",
+    "new": "Every token new, HTTP/1.1 over TLS 1.3, 64 connections",
+    "handshakes": "TLS 1.3 handshakes, X25519, a P-256 certificate",
+    "idle": "An idle keep-alive TLS connection",
+    "latency": "Latency at 60 % of nginx's greatest rate",
+    "workers": "Two workers on two cores, HTTP/1.1 without TLS",
+    "routes": "10,000 routes, HTTP/1.1 without TLS",
+}
+
+# Columns of a scenario's table: heading, figure of a sample, factor, digits, and whether least and greatest are told.
+CLOSED_LOOP = (
+    ("CPU µs per request", "cpu_us", 1, 2, True),
+    ("requests/s", "rate", 1, 0, False),
+    ("of the proxy's core", "core", 100, 0, False),
+)
+COLUMNS = {
+    "idle": (("KiB a connection", "bytes", 1 / 1024, 1, True),),
+    "handshakes": (
+        ("CPU µs, full", "full_us", 1, 1, True),
+        ("CPU µs, resumed", "resumed_us", 1, 1, True),
+        ("of the core, full", "full_core", 100, 0, False),
+        ("of the core, resumed", "resumed_core", 100, 0, False),
+    ),
+    "latency": tuple(
+        column for kind, title in (("plain", "plain"), ("tls", "TLS")) for column in (
+            (f"{title}: requests/s", f"{kind}_rate", 1, 0, False),
+            (f"{title}: p50 µs", f"{kind}_p50_us", 1, 0, False),
+            (f"{title}: p99 µs", f"{kind}_p99_us", 1, 0, True),
+        )
+    ),
+}
+
+
+def write(results):
+    """The whole report."""
+    parts = [_head(results), ratios(results), "![CPU per request](compare.svg)\n"]
+    parts += [_scenario(name, results["scenarios"][name]) for name in TITLES if name in results["scenarios"]]
+    parts += [_checked(results), _peers(results), _commands(results)]
+    return "\n".join(parts)
+
+
+def _head(results):
+    machine = results["machine"]
+    versions = "; ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return f"""# Portcullis beside other proxies
+
+Written by `bench/compare`, which measures all of this again; [what the figures mean](../README.md).
+
+| | |
+|---|---|
+| Date | {machine["date"]} |
+| Commit | {machine["commit"]} |
+| Processor | {machine["processor"]} |
+| Cores | {machine["cores"]} |
+| Memory | {machine["memory"]} |
+| System | {machine["system"]}, {machine["kernel"]} |
+| Versions | {versions} |
+"""
+
+
+def ratios(results):
+    before = any(target.measured(results, before=True) for target in TARGETS)
+    lines = ["## What it is held to", "",
+             "The median of the ratios of each round, in which all are measured one after the other; least and greatest beside it.",
+             "",
+             f"| what | at most | measured | {'before | ' if before else ''}ours | theirs | |",
+             f"|---|---|---|{'---|' if before else ''}---|---|---|"]
+    for target in TARGETS:
+        measured = target.measured(results)
+        if not measured:
+            continue
+        middle, least, greatest, ours, theirs = measured
+        row = [target.what, f"{target.at_most:.2f}", f"**{middle:.2f}** ({least:.2f}–{greatest:.2f})"]
+        if before:
+            earlier = target.measured(results, before=True)
+            row.append(f"{earlier[0]:.2f}" if earlier else "")
+        row += [_figure(ours, target.figure), _figure(theirs, target.figure),
+                "met" if round(middle, 2) <= target.at_most else "not met"]
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _figure(value, figure):
+    return f"{value / 1024:.1f} KiB" if figure == "bytes" else f"{value:.1f} µs"
+
+
+def _scenario(name, scenario):
+    columns = COLUMNS.get(name, CLOSED_LOOP)
+    lines = [f"## {TITLES[name]}", "", f"{scenario['rounds']} rounds{_of(scenario)}, {scenario['date']}.", "",
+             f"| | {' | '.join(column[0] for column in columns)} |", f"|---|{'---|' * len(columns)}"]
+    for who, samples in scenario["samples"].items():
+        cells = [_cell(samples, *column[1:]) for column in columns]
+        lines.append(f"| {who} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _of(scenario):
+    return "" if scenario["name"] == "idle" else f" of {scenario['seconds']} s"
+
+
+def _cell(samples, figure, factor, digits, spread):
+    values = [sample[figure] * factor for sample in samples if figure in sample]
+    if not values:
+        return ""
+    text = f"{median(samples, figure) * factor:,.{digits}f}"
+    if figure.endswith("core"):
+        text += " %"
+    return f"{text} ({min(values):,.{digits}f}–{max(values):,.{digits}f})" if spread else text
+
+
+def _checked(results):
+    tried = {"forged": 0, "ended": 0}
+    for scenario in results["scenarios"].values():
+        for samples in scenario["samples"].values():
+            for sample in samples:
+                for kind, count in sample.get("refused", {}).items():
+                    tried[kind] += count
+    return f"""## What was checked meanwhile
+
+A reply of another status ends the comparison, in the generators' counts and in those of a client that asks beside them all the time:
+good tokens pass with the right body; {tried["forged"]:,} requests with forged tokens (one bit of the signature changed) were refused, at every peer that checks tokens;
+{tried["ended"]:,} sessions were ended in the middle of a round and refused on their next request, at Portcullis and at HAProxy, which is told over its socket. Envoy has nothing that could be told.
+What checks tokens has an upstream that answers 500 to every request without `X-User-Id` and `X-Session-Id`, or with the token in it; and the same client compares both with the session of its token.
+"""
+
+
+def _peers(results):
+    del results
+    return f"""## Equal work
+
+One worker each on a core of its own, kept connections on both sides, no access log, the same P-256 certificate, 1,000 distinct ES256 tokens in turn, an upstream that answers {len(BODY)} bytes of JSON. The files are those in
+[bench/comparison/peers](../comparison/peers).
+
+- **bare** passes on what it gets and adds nothing. **forwarding headers** adds those that Portcullis adds, too.
+- **HAProxy, jwt_verify** checks algorithm, signature, `iss`, `aud`, `exp`, that `sub` and `sid` are there, and a list of ended sessions; it sets `X-User-Id` and `X-Session-Id` and takes the token out. It adds no forwarding headers.
+- **Envoy, jwt_authn** checks signature, `iss`, `aud`, `exp`, sets both headers and takes the token out; **cached** has a cache of 2,000 tokens (the default is 100, fewer than are sent). Its router adds `X-Forwarded-Proto` and `X-Request-Id` is off.
+- **Portcullis** has everything that is on by default: every check, metrics, limits, `X-Forwarded-For/-Proto/-Host`, `Forwarded`, `Via`, `X-Request-Id`, `traceparent`, identity; the access log tells refused requests.
+- **public route** is Portcullis with the same requests to a route that looks at no token.
+"""
+
+
+def _commands(results):
+    lines = [f"{command}" for _, command in sorted(results["commands"].items())]
+    return "## Commands\n\n```\n" + "\n".join(lines) + "\n```\n"
