@@ -5,6 +5,7 @@ import datetime
 import json
 import os
 import pathlib
+import signal
 import sys
 
 from . import chart, machine, report, scenarios
@@ -35,8 +36,10 @@ def arguments():
 def main():
     """Measures and writes. The exit status tells whether all could be measured, not whether a ratio is met."""
     asked = arguments()
+    # Whoever ends the comparison ends what it started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench/compare: ended"))
     machine.install()
-    load = None
+    load = machine.build_load()
     binary = (asked.binary or machine.build()).resolve()
     binaries = {scenarios.OURS: binary} | ({scenarios.BEFORE: asked.baseline.resolve()} if asked.baseline else {})
     rounds, seconds = (1, 1) if asked.quick else (7, 4)
@@ -49,7 +52,7 @@ def main():
         results = json.loads(asked.json.read_text())
     results["machine"] = machine.describe(binaries)
     for name in asked.only or scenarios.ALL:
-        say(f"{name}: {scenarios.ALL[name].__doc__.rstrip('.')}")
+        say(f"{name}: {scenarios.ALL[name].__doc__.splitlines()[0].rstrip('.')}")
         samples = scenarios.ALL[name](plan)
         date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
         results["scenarios"][name] = {

@@ -51,7 +51,7 @@ def h2load(contestant, seconds):
     for session in contestant.gateway.sessions[:H2_CONNECTIONS]:
         command = [find("h2load"), "-t1", "-c1", f"-m{H2_STREAMS}", f"-D{seconds}",
                    "-H", f"authorization: Bearer {session.token}", contestant.url(True)]
-        each.append(subprocess.Popen(_pinned(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        each.append(subprocess.Popen(pinned(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     total, slowest = 0, 0.0
     for generator in each:
         out, err = generator.communicate()
@@ -74,12 +74,13 @@ def _checked(contestant, load):
     return load
 
 
-def _pinned(command):
+def pinned(command):
+    """The command on the cores of the generators."""
     return [find("taskset"), "-c", ",".join(str(core) for core in cores()[1]), *(str(part) for part in command)]
 
 
 def _run(command):
-    done = subprocess.run(_pinned(command), capture_output=True, text=True, check=False)
+    done = subprocess.run(pinned(command), capture_output=True, text=True, check=False)
     if done.returncode:
         raise Fault(f"{command[0]}: {done.stdout}{done.stderr}")
     return done.stdout

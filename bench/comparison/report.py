@@ -8,6 +8,7 @@ TITLES = {
     "plain": "HTTP/1.1 without TLS, 64 connections",
     "tls": "HTTP/1.1 over TLS 1.3, 64 connections",
     "http2": "HTTP/2 over TLS 1.3, 4 connections × 32 streams",
+    "http2_one_token": "The same with h2load, one token a connection",
     "new": "Every token new, HTTP/1.1 over TLS 1.3, 64 connections",
     "handshakes": "TLS 1.3 handshakes, X25519, a P-256 certificate",
     "idle": "An idle keep-alive TLS connection",

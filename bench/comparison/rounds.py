@@ -2,7 +2,7 @@
 
 import statistics
 
-from .load import h2load, wrk
+from .load import wrk
 from .machine import Fault, say
 from .probe import Probe
 
@@ -15,9 +15,7 @@ def closed_loop(contestants, rounds, seconds, tls=False, http2=False, load=None,
 
     `load(contestant)` is another load than the usual one; `before(contestant)` prepares each round, unmeasured.
     """
-    usual = (lambda contestant: h2load(contestant, seconds)) if http2 else (
-        lambda contestant: wrk(contestant, tls, seconds))
-    load = load or usual
+    load = load or (lambda contestant: wrk(contestant, tls, seconds))
     for contestant in contestants:
         if before is None:
             # Connections to the upstream, caches, and every body compared.

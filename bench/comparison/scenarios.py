@@ -3,8 +3,8 @@
 import dataclasses
 import pathlib
 
-from . import held
-from .load import wrk
+from . import held, steady
+from .load import h2load, wrk
 from .machine import cores, say
 from .peers import Field, Portcullis, start_upstream
 from .place import Place
@@ -44,7 +44,7 @@ def _gateways(plan, place, **options):
 
 
 def _proxying(plan, tls=False, http2=False):
-    """Every peer and Portcullis, without authentication and with it, as much as 64 connections make."""
+    """Every peer and Portcullis, without authentication and with it, as much as the connections make."""
     with Place() as place:
         gateways = _gateways(plan, place)
         field = Field(place, gateways[0])
@@ -55,7 +55,8 @@ def _proxying(plan, tls=False, http2=False):
             everyone += [gateway.public() for gateway in gateways]
         everyone += [gateway.authenticated() for gateway in gateways]
         plan.note(place)
-        return closed_loop(everyone, plan.rounds, plan.seconds, tls, http2)
+        load = (lambda contestant: steady.http2(plan.load, contestant, plan.seconds)) if http2 else None
+        return closed_loop(everyone, plan.rounds, plan.seconds, tls, http2, load=load)
 
 
 def plain(plan):
@@ -71,6 +72,16 @@ def tls(plan):
 def http2(plan):
     """HTTP/2 over TLS 1.3, 4 connections with 32 requests at once on each."""
     return _proxying(plan, tls=True, http2=True)
+
+
+def http2_one_token(plan):
+    """The same with h2load, the usual tool, which knows one token at a time: whether it tells the same."""
+    with Place() as place:
+        gateways = _gateways(plan, place)
+        field = Field(place, gateways[0])
+        everyone = [field.nginx_bare(), field.haproxy_bare(), *(gateway.authenticated() for gateway in gateways)]
+        load = lambda contestant: h2load(contestant, plan.seconds)
+        return closed_loop(everyone, plan.rounds, plan.seconds, True, True, load=load)
 
 
 def new(plan):
@@ -134,5 +145,29 @@ def idle(plan):
         return held.connections(everyone, min(plan.rounds, 3))
 
 
+def handshakes(plan):
+    """CPU of the server for a TLS 1.3 handshake: full, and resumed by a ticket.
+
+    Without Envoy, which sends its tickets with the first reply: a handshake alone has none there.
+    """
+    with Place() as place:
+        gateways = _gateways(plan, place)
+        field = Field(place, gateways[0])
+        everyone = [field.nginx_bare(), field.haproxy_bare(), *(gateway.authenticated() for gateway in gateways)]
+        return steady.handshakes(plan.load, everyone, plan.rounds, plan.seconds)
+
+
+def latency(plan):
+    """Latency at a fixed rate, 60 % of nginx's greatest, with and without TLS.
+
+    Without those that reach no such rate at all: whoever verifies each token, and Envoy.
+    """
+    with Place() as place:
+        gateways = _gateways(plan, place)
+        field = Field(place, gateways[0])
+        everyone = [field.nginx_bare(), field.haproxy_bare(), *(gateway.authenticated() for gateway in gateways)]
+        return steady.latency(plan.load, everyone, plan.rounds, plan.seconds)
+
+
 ALL = {function.__name__: function for function in
-       (plain, tls, http2, new, idle, workers, routes)}
+       (plain, tls, http2, http2_one_token, new, handshakes, idle, latency, workers, routes)}
