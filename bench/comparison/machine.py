@@ -113,7 +113,7 @@ def describe(binaries):
         "nginx": _first(r"nginx/(\S+)", find("nginx"), "-v"),
         "HAProxy": _first(r"version (\S+)", find("haproxy"), "-v"),
         "Envoy": _first(r"/(\d+\.\d+\.\d+)/", envoy(), "--version"),
-        "wrk": _first(r"wrk \S* ?(\d\S*)", find("wrk"), "-v"),
+        "wrk": _first(r"wrk \D*(\d\S*)", find("wrk"), "-v"),
         "h2load": _first(r"nghttp2/(\S+)", find("h2load"), "--version"),
         "OpenSSL (of nginx, HAProxy, wrk, h2load)": _first(r"OpenSSL (\S+)", find("openssl"), "version"),
         "Python": sys.version.split()[0],

@@ -1,6 +1,7 @@
 """Every proxy of the comparison and the upstream behind them, started from the templates under `peers/`."""
 
 import dataclasses
+import re
 import socket
 
 from .machine import cores, envoy, find
@@ -44,7 +45,7 @@ class Portcullis:
 
     def __init__(self, place, label, binary, workers=1, routes=None, pinned=None):
         self.label, self._place = label, place
-        tag = "".join(c if c.isalnum() else "_" for c in label.lower())
+        tag = re.sub(r"[^a-z0-9]+", "-", label.lower())
         self.directory = place.path / tag
         self.directory.mkdir()
         admin_token = self.directory / "admin-token"

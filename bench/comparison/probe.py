@@ -1,5 +1,6 @@
 """Replies looked at while a round goes on: that a good token passes, and that a forged and an ended one do not."""
 
+import itertools
 import json
 import socket
 import ssl
@@ -11,6 +12,10 @@ from .place import BODY
 
 # Between two questions: many in a round, and nothing beside the thousands that are measured.
 PAUSE = 0.1
+
+# Which of the questions is about a session that ends: late enough that the load has begun. Once a round: an end makes
+# every remembered token be looked up again.
+ENDING = 4
 
 
 class Probe(threading.Thread):
@@ -29,9 +34,12 @@ class Probe(threading.Thread):
     def run(self):
         """Asks in turn for everything that must hold."""
         try:
-            self._session()
-            while not self._ended.wait(PAUSE):
-                self._round()
+            for number in itertools.count(1):
+                if self._ended.wait(PAUSE):
+                    break
+                self._question()
+                if number == ENDING and self._contestant.revoke:
+                    self._ending()
         except (Fault, OSError, ValueError, subprocess.SubprocessError) as fault:
             self._fault = fault
         finally:
@@ -54,17 +62,16 @@ class Probe(threading.Thread):
             raise Fault(f"{name}: no ended session was tried")
         return self._asked
 
-    def _session(self):
+    def _ending(self):
         """A session that works, is ended while the load goes on, and is refused on its next request."""
-        if not self._contestant.revoke:
-            return
         session = self._contestant.gateway.admin.sign_in("user-999999")
         self._expect(session.token, 200)
         self._contestant.revoke(session)
         self._expect(session.token, 401)
         self.refused["ended"] += 1
 
-    def _round(self):
+    def _question(self):
+        """A good token, what the upstream is told of it, and a forgery of it."""
         gateway, checks = self._contestant.gateway, self._contestant.checks
         session = gateway.sessions[self._asked % len(gateway.sessions)]
         self._expect(session.token, 200, BODY)

@@ -72,6 +72,12 @@ class Process:
                 left += [int(child) for child in children.read_text().split()]
         return found
 
+    def busy(self):
+        """Seconds that the first of its cores has worked or was withheld, whoever it was for: to tell a quiet machine."""
+        line = re.search(rf"^cpu{self.cores[0]} (.+)$", pathlib.Path("/proc/stat").read_text(), re.M)[1]
+        user, nice, system, _idle, _wait, irq, softirq, steal, *_ = (int(field) for field in line.split())
+        return (user + nice + system + irq + softirq + steal) * TICK
+
     def cpu(self):
         """Seconds of CPU, user and system, that all of its threads and children have used: since it began."""
         total = 0
@@ -88,7 +94,8 @@ class Process:
 
     def told(self):
         """The command as a report shows it: without the directories of this machine."""
-        hidden = [re.sub(r"(^|=)/\S*/", r"\1", part) for part in self.command]
+        local = (part.replace(str(self._directory), ".") for part in self.command)
+        hidden = [re.sub(r"^/\S*/", "", part) for part in local]
         return f"taskset -c {','.join(str(core) for core in self.cores)} {shlex.join(hidden)}"
 
 

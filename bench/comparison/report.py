@@ -1,5 +1,7 @@
 """The report: one Markdown file with the ratios, the figures behind them, the machine and the commands."""
 
+import statistics
+
 from .place import BODY
 from .rounds import median
 from .targets import TARGETS
@@ -21,21 +23,25 @@ TITLES = {
 CLOSED_LOOP = (
     ("CPU µs per request", "cpu_us", 1, 2, True),
     ("requests/s", "rate", 1, 0, False),
-    ("of the proxy's core", "core", 100, 0, False),
+    ("cores used", "cores", 1, 2, False),
 )
 COLUMNS = {
     "idle": (("KiB a connection", "bytes", 1 / 1024, 1, True),),
     "handshakes": (
-        ("CPU µs, full", "full_us", 1, 1, True),
-        ("CPU µs, resumed", "resumed_us", 1, 1, True),
-        ("of the core, full", "full_core", 100, 0, False),
-        ("of the core, resumed", "resumed_core", 100, 0, False),
+        ("full: CPU µs", "full_us", 1, 1, True),
+        ("cores used", "full_cores", 1, 2, False),
+        ("resumed: CPU µs", "resumed_us", 1, 1, True),
+        ("cores used", "resumed_cores", 1, 2, False),
+        ("full, every group offered: CPU µs", "offered_us", 1, 1, True),
+        ("agreed on", "agreed", None, None, False),
     ),
     "latency": tuple(
         column for kind, title in (("plain", "plain"), ("tls", "TLS")) for column in (
-            (f"{title}: requests/s", f"{kind}_rate", 1, 0, False),
-            (f"{title}: p50 µs", f"{kind}_p50_us", 1, 0, False),
-            (f"{title}: p99 µs", f"{kind}_p99_us", 1, 0, True),
+            (f"{title}: due, replies/s", f"{kind}_due", 1, 0, False),
+            ("came", f"{kind}_rate", 1, 0, False),
+            ("p50 µs", f"{kind}_p50_us", 1, 0, False),
+            ("p99 µs", f"{kind}_p99_us", 1, 0, True),
+            ("sent late, p99 µs", f"{kind}_late_p99_us", 1, 0, False),
         )
     ),
 }
@@ -96,7 +102,7 @@ def _figure(value, figure):
 
 def _scenario(name, scenario):
     columns = COLUMNS.get(name, CLOSED_LOOP)
-    lines = [f"## {TITLES[name]}", "", f"{scenario['rounds']} rounds{_of(scenario)}, {scenario['date']}.", "",
+    lines = [f"## {TITLES[name]}", "", f"{_taken(scenario)}", "",
              f"| | {' | '.join(column[0] for column in columns)} |", f"|---|{'---|' * len(columns)}"]
     for who, samples in scenario["samples"].items():
         cells = [_cell(samples, *column[1:]) for column in columns]
@@ -104,17 +110,25 @@ def _scenario(name, scenario):
     return "\n".join(lines) + "\n"
 
 
-def _of(scenario):
-    return "" if scenario["name"] == "idle" else f" of {scenario['seconds']} s"
+def _taken(scenario):
+    """How often and when, and what else the proxy's core had to do."""
+    samples = [sample for taken in scenario["samples"].values() for sample in taken]
+    rounds = len(next(iter(scenario["samples"].values())))
+    told = f"{rounds} {'round' if rounds == 1 else 'rounds'}"
+    if scenario["name"] != "idle":
+        told += f" of {scenario['seconds']} s"
+    told += f", {scenario['date']}."
+    if all("others" in sample for sample in samples):
+        others = [sample["others"] for sample in samples]
+        told += f" Other work took {statistics.median(others):.1%} of the proxy's core in the median round, {max(others):.1%} at most."
+    return told
 
 
 def _cell(samples, figure, factor, digits, spread):
-    values = [sample[figure] * factor for sample in samples if figure in sample]
-    if not values:
-        return ""
+    if factor is None:
+        return samples[0][figure]
+    values = [sample[figure] * factor for sample in samples]
     text = f"{median(samples, figure) * factor:,.{digits}f}"
-    if figure.endswith("core"):
-        text += " %"
     return f"{text} ({min(values):,.{digits}f}–{max(values):,.{digits}f})" if spread else text
 
 

@@ -1,5 +1,6 @@
 """What is measured: a function for each scenario, which starts what it needs and hands back samples by contestant."""
 
+import contextlib
 import dataclasses
 import pathlib
 
@@ -16,7 +17,8 @@ OURS, BEFORE = "Portcullis", "Portcullis, before"
 
 ROUTES = 10_000
 
-# Signed in for a second of the scenario in which every token is new: more than are verified in it.
+# Signed in for a second of the scenario in which every token is new: more than are verified in it. No round sends one
+# twice, and each begins with processes that have seen none of them.
 NEW_TOKENS = 40_000
 
 
@@ -32,9 +34,12 @@ class Plan:
     # Every command that a scenario started, by name.
     commands: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def note(self, place):
-        """Keeps the commands of what was started for the report."""
-        self.commands |= {process.name: process.told() for process in place.processes}
+    @contextlib.contextmanager
+    def place(self):
+        """Where a scenario takes place. The commands of what it started are kept for the report."""
+        with Place() as place:
+            yield place
+            self.commands |= {process.name: process.told() for process in place.processes}
 
 
 def _gateways(plan, place, **options):
@@ -45,7 +50,7 @@ def _gateways(plan, place, **options):
 
 def _proxying(plan, tls=False, http2=False):
     """Every peer and Portcullis, without authentication and with it, as much as the connections make."""
-    with Place() as place:
+    with plan.place() as place:
         gateways = _gateways(plan, place)
         field = Field(place, gateways[0])
         everyone = [field.nginx_bare(), field.haproxy_bare(), field.envoy_bare(), field.haproxy_jwt(), field.envoy_jwt(),
@@ -54,7 +59,6 @@ def _proxying(plan, tls=False, http2=False):
             everyone.insert(1, field.nginx_headers())
             everyone += [gateway.public() for gateway in gateways]
         everyone += [gateway.authenticated() for gateway in gateways]
-        plan.note(place)
         load = (lambda contestant: steady.http2(plan.load, contestant, plan.seconds)) if http2 else None
         return closed_loop(everyone, plan.rounds, plan.seconds, tls, http2, load=load)
 
@@ -76,7 +80,7 @@ def http2(plan):
 
 def http2_one_token(plan):
     """The same with h2load, the usual tool, which knows one token at a time: whether it tells the same."""
-    with Place() as place:
+    with plan.place() as place:
         gateways = _gateways(plan, place)
         field = Field(place, gateways[0])
         everyone = [field.nginx_bare(), field.haproxy_bare(), *(gateway.authenticated() for gateway in gateways)]
@@ -86,7 +90,7 @@ def http2_one_token(plan):
 
 def new(plan):
     """HTTP/1.1 over TLS 1.3, no token ever seen before."""
-    with Place() as place:
+    with plan.place() as place:
         gateways = _gateways(plan, place)
         field = Field(place, gateways[0])
         fresh = {}
@@ -96,20 +100,15 @@ def new(plan):
             fresh[gateway] = save(sessions, place.path / f"{gateway.process.name}.fresh")
         everyone = [field.haproxy_jwt(), field.envoy_cached(), *(gateway.authenticated() for gateway in gateways)]
 
-        def forget(contestant):
-            """Every proxy begins each round anew: whatever it remembered of these tokens is gone."""
-            contestant.process.restart()
-            wrk(contestant, True, 1, compare=True)
-
         def load(contestant):
             return wrk(contestant, True, plan.seconds, fresh[contestant.gateway], once=True)
 
-        return closed_loop(everyone, plan.rounds, plan.seconds, tls=True, load=load, before=forget)
+        return closed_loop(everyone, plan.rounds, plan.seconds, tls=True, load=load)
 
 
 def routes(plan):
     """HTTP/1.1 without TLS, a thousand paths in turn: with one route for them all, and with a route for each of 10,000."""
-    with Place() as place:
+    with plan.place() as place:
         start_upstream(place)
         many = [f"/service-{number:05}" for number in range(ROUTES)]
         everyone = []
@@ -123,7 +122,7 @@ def routes(plan):
 
 def workers(plan):
     """HTTP/1.1 without TLS: one worker on one core, and two on two. Without four cores, the two share theirs with the load."""
-    with Place() as place:
+    with plan.place() as place:
         start_upstream(place)
         proxies, loads = cores()
         both = proxies if len(proxies) == 2 else proxies + loads
@@ -137,7 +136,7 @@ def workers(plan):
 
 def idle(plan):
     """Resident memory of a TLS connection that was kept open after one request."""
-    with Place() as place:
+    with plan.place() as place:
         gateways = _gateways(plan, place)
         field = Field(place, gateways[0])
         everyone = [field.nginx_bare(), field.haproxy_bare(), field.envoy_bare(),
@@ -150,7 +149,7 @@ def handshakes(plan):
 
     Without Envoy, which sends its tickets with the first reply: a handshake alone has none there.
     """
-    with Place() as place:
+    with plan.place() as place:
         gateways = _gateways(plan, place)
         field = Field(place, gateways[0])
         everyone = [field.nginx_bare(), field.haproxy_bare(), *(gateway.authenticated() for gateway in gateways)]
@@ -162,7 +161,7 @@ def latency(plan):
 
     Without those that reach no such rate at all: whoever verifies each token, and Envoy.
     """
-    with Place() as place:
+    with plan.place() as place:
         gateways = _gateways(plan, place)
         field = Field(place, gateways[0])
         everyone = [field.nginx_bare(), field.haproxy_bare(), *(gateway.authenticated() for gateway in gateways)]

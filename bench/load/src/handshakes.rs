@@ -16,13 +16,15 @@ use crate::transport::{client, connect_from, shake_hands};
 /// For a server's next word: one that says none, such as no ticket before a request, is a fault.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Whom to shake hands with, over how many connections at once, how long, and whether the sessions are resumed.
+/// Whom to shake hands with, over how many connections at once, how long, whether the sessions are resumed, and whether
+/// X25519 alone is offered for the exchange of keys or all that the library has.
 #[derive(serde::Deserialize)]
 pub(crate) struct Job {
     address: SocketAddr,
     connections: u8,
     seconds: f64,
     resumed: bool,
+    every_group: bool,
 }
 
 /// How many handshakes of the asked kind there were; of others there were none but the first of each connection.
@@ -33,13 +35,16 @@ pub(crate) struct Told {
     first: usize,
     seconds: f64,
     rate: f64,
+    /// What was agreed on in the last of them.
+    group: String,
+    suite: String,
 }
 
 impl Job {
     /// Shakes hands until the time is over, in a thread for each connection.
     pub(crate) fn run(&self) -> Result<Told, Fault> {
         let begin = Instant::now();
-        let counts = std::thread::scope(|scope| {
+        let done = std::thread::scope(|scope| {
             let threads: Vec<_> =
                 (0..self.connections).map(|number| scope.spawn(move || self.repeat(number))).collect();
             threads
@@ -48,30 +53,54 @@ impl Job {
                 .collect::<Result<Vec<_>, Fault>>()
         })?;
         let seconds = begin.elapsed().as_secs_f64();
-        let handshakes = counts.iter().sum();
+        let handshakes = done.iter().map(|(count, _)| count).sum();
         let first = if self.resumed { usize::from(self.connections) } else { 0 };
-        Ok(Told { handshakes, first, seconds, rate: count(handshakes) / seconds })
+        let (_, last) = done.last().ok_or("no connection was asked for")?;
+        let group = last.negotiated_key_exchange_group().map(|group| group.name());
+        let suite = last.negotiated_cipher_suite().map(|suite| suite.suite());
+        Ok(Told {
+            handshakes,
+            first,
+            seconds,
+            rate: count(handshakes) / seconds,
+            group: group.map_or_else(String::new, |group| format!("{group:?}")),
+            suite: suite.map_or_else(String::new, |suite| format!("{suite:?}")),
+        })
     }
 
-    /// One after the other: how many.
-    fn repeat(&self, number: u8) -> Result<usize, Fault> {
+    /// One after the other: how many, and the last of them.
+    fn repeat(&self, number: u8) -> Result<(usize, ClientConnection), Fault> {
         let tickets = Arc::new(Tickets::new(self.resumed));
-        let mut config = client(false, b"http/1.1")?;
+        let mut config = client(self.every_group, b"http/1.1")?;
         config.resumption = Resumption::store(Arc::<Tickets>::clone(&tickets));
         let config = Arc::new(config);
         let source = Ipv4Addr::new(127, 0, 2, 1 + number);
         let end = Instant::now() + Duration::from_secs_f64(self.seconds);
         if self.resumed {
             let first = once(source, self.address, &config, &tickets)?;
-            expect(&first, HandshakeKind::Full)?;
+            self.expect(&first, HandshakeKind::Full)?;
         }
         let mut done = 0;
-        while Instant::now() < end {
+        loop {
             let tls = once(source, self.address, &config, &tickets)?;
-            expect(&tls, if self.resumed { HandshakeKind::Resumed } else { HandshakeKind::Full })?;
+            self.expect(&tls, if self.resumed { HandshakeKind::Resumed } else { HandshakeKind::Full })?;
             done += 1;
+            if Instant::now() >= end {
+                return Ok((done, tls));
+            }
         }
-        Ok(done)
+    }
+
+    /// Whether it was what is counted: another kind, or another exchange of keys, would be compared with something else.
+    fn expect(&self, tls: &ClientConnection, kind: HandshakeKind) -> Result<(), Fault> {
+        let group = tls.negotiated_key_exchange_group().map(|group| group.name());
+        let expected = self.every_group || group == Some(NamedGroup::X25519);
+        if tls.handshake_kind() != Some(kind) || !expected {
+            return Err(
+                format!("a handshake of kind {:?} with {group:?}, expected {kind:?}", tls.handshake_kind()).into()
+            );
+        }
+        Ok(())
     }
 }
 
@@ -101,44 +130,4 @@ fn once(
     let mut rest = [0; 1024];
     while socket.read(&mut rest)? > 0 {}
     Ok(tls)
-}
-
-/// Whether it was what is counted: another kind, or another exchange of keys, would be compared with something else.
-fn expect(tls: &ClientConnection, kind: HandshakeKind) -> Result<(), Fault> {
-    let group = tls.negotiated_key_exchange_group().map(|group| group.name());
-    if tls.handshake_kind() != Some(kind) || group != Some(NamedGroup::X25519) {
-        return Err(format!("a handshake of kind {:?} with {group:?}, expected {kind:?}", tls.handshake_kind()).into());
-    }
-    Ok(())
-}
-
-/// What a server chooses when everything is offered, in the order of this library.
-#[derive(serde::Deserialize)]
-pub(crate) struct Agreed {
-    address: SocketAddr,
-}
-
-/// Names of what was chosen.
-#[derive(serde::Serialize)]
-pub(crate) struct Chosen {
-    group: String,
-    suite: String,
-    tickets: usize,
-}
-
-impl Agreed {
-    /// One handshake.
-    pub(crate) fn run(&self) -> Result<Chosen, Fault> {
-        let tickets = Arc::new(Tickets::new(false));
-        let mut config = client(true, b"http/1.1")?;
-        config.resumption = Resumption::store(Arc::<Tickets>::clone(&tickets));
-        let tls = once(Ipv4Addr::new(127, 0, 2, 1), self.address, &Arc::new(config), &tickets)?;
-        let group = tls.negotiated_key_exchange_group().map(|group| group.name());
-        let suite = tls.negotiated_cipher_suite().map(|suite| suite.suite());
-        Ok(Chosen {
-            group: group.map_or_else(String::new, |group| format!("{group:?}")),
-            suite: suite.map_or_else(String::new, |suite| format!("{suite:?}")),
-            tickets: tickets.come(),
-        })
-    }
 }

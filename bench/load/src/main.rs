@@ -23,7 +23,6 @@ enum Job {
     Latency(latency::Job),
     Http2(http2::Job),
     Handshakes(handshakes::Job),
-    Agreed(handshakes::Agreed),
 }
 
 /// Whatever ends a job: a text for whoever asked.
@@ -47,7 +46,6 @@ fn run() -> Result<serde_json::Value, Fault> {
         Job::Latency(job) => serde_json::to_value(job.run()?)?,
         Job::Http2(job) => serde_json::to_value(job.run()?)?,
         Job::Handshakes(job) => serde_json::to_value(job.run()?)?,
-        Job::Agreed(job) => serde_json::to_value(job.run()?)?,
     };
     Ok(result)
 }
