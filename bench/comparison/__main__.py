@@ -17,19 +17,33 @@ RESULTS = machine.ROOT / "bench" / "results"
 def arguments():
     """What was asked for."""
     parser = argparse.ArgumentParser(
-        prog="bench/compare", description="Measures Portcullis beside nginx, HAProxy and Envoy on this machine.")
-    parser.add_argument("--only", action="append", choices=scenarios.ALL, metavar="NAME",
-                        help=f"one scenario, may be given again: {', '.join(scenarios.ALL)}; "
-                             "with --json what the file holds of others is kept")
+        prog="bench/compare", description="Measures Portcullis beside nginx, HAProxy and Envoy on this machine."
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=scenarios.ALL,
+        metavar="NAME",
+        help=f"one scenario, may be given again: {', '.join(scenarios.ALL)}; "
+        "with --json what the file holds of others is kept",
+    )
     parser.add_argument("--quick", action="store_true", help="a smoke run: one round of a second of each")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default 5)")
     parser.add_argument("--seconds", type=int, metavar="N", help="seconds of a round (default 4)")
-    parser.add_argument("--binary", type=pathlib.Path, metavar="PATH", help="a built portcullis, instead of building one")
-    parser.add_argument("--baseline", type=pathlib.Path, metavar="PATH",
-                        help="an older portcullis, measured beside in the same rounds")
+    parser.add_argument(
+        "--binary", type=pathlib.Path, metavar="PATH", help="a built portcullis, instead of building one"
+    )
+    parser.add_argument(
+        "--baseline", type=pathlib.Path, metavar="PATH", help="an older portcullis, measured beside in the same rounds"
+    )
     parser.add_argument("--json", type=pathlib.Path, metavar="PATH", help="every sample, for later")
-    parser.add_argument("--output", type=pathlib.Path, metavar="DIRECTORY", default=RESULTS,
-                        help="where compare.md and compare.svg go (default bench/results)")
+    parser.add_argument(
+        "--output",
+        type=pathlib.Path,
+        metavar="DIRECTORY",
+        default=RESULTS,
+        help="where compare.md and compare.svg go (default bench/results)",
+    )
     return parser.parse_args()
 
 
@@ -63,9 +77,14 @@ def main():
             say(f"{name}: {fault}")
             faults += 1
             continue
-        date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+        date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         results["scenarios"][name] = {
-            "name": name, "date": date, "rounds": plan.rounds, "seconds": plan.seconds, "samples": samples}
+            "name": name,
+            "date": date,
+            "rounds": plan.rounds,
+            "seconds": plan.seconds,
+            "samples": samples,
+        }
         results["commands"] |= plan.commands
         # After each: what was measured is kept if a later one fails.
         if asked.json:

@@ -41,7 +41,11 @@ def draw(results):
     shapes, y = [], MARGIN + 18
     shapes.append(_text(MARGIN, y, "CPU time per request, µs (less is better)", "title"))
     y += 22
-    for kind, told in (("ours", "every check of the token"), ("checks", "checks tokens"), ("bare", "looks at no token")):
+    for kind, told in (
+        ("ours", "every check of the token"),
+        ("checks", "checks tokens"),
+        ("bare", "looks at no token"),
+    ):
         x = MARGIN + {"ours": 0, "checks": 260, "bare": 400}[kind]
         shapes.append(f'<rect class="{kind}" x="{x}" y="{y - 10}" width="12" height="12" rx="2"/>')
         shapes.append(_text(x + 18, y, f"Portcullis: {told}" if kind == "ours" else told, "note"))
@@ -53,11 +57,14 @@ def draw(results):
             kind = _kind(name)
             shapes.append(_text(MARGIN, y, name, f"text-{kind}"))
             length = max(value * scale, 1)
-            shapes.append(f'<rect class="{kind}" x="{MARGIN + LABELS}" y="{y - 11}" width="{length:.1f}" height="{BAR}" rx="2"/>')
+            shapes.append(
+                f'<rect class="{kind}" x="{MARGIN + LABELS}" y="{y - 11}" width="{length:.1f}" height="{BAR}" rx="2"/>'
+            )
             shapes.append(_text(MARGIN + LABELS + length + 6, y, f"{value:.1f}", f"text-{kind}"))
     height = y + MARGIN
     body = "\n".join(shapes)
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img">
+    size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">
 <title>CPU time per request of Portcullis and other proxies</title>
 <style>{STYLE}</style>
 <rect class="page" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>
@@ -69,7 +76,9 @@ def draw(results):
 def _bars(scenario):
     """Names and medians, least first; an older Portcullis is no part of the picture."""
     samples = scenario["samples"].items()
-    return sorted(((name, median(taken)) for name, taken in samples if not name.startswith(BEFORE)), key=lambda bar: bar[1])
+    return sorted(
+        ((name, median(taken)) for name, taken in samples if not name.startswith(BEFORE)), key=lambda bar: bar[1]
+    )
 
 
 def _kind(name):

@@ -38,7 +38,9 @@ def _hold(contestant, index):
     connection = anyone().wrap_socket(socket.create_connection(("127.0.0.1", contestant.tls), 10, source))
     sessions = contestant.gateway.sessions
     token = sessions[index % len(sessions)].token
-    connection.sendall(f"GET {contestant.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+    connection.sendall(
+        f"GET {contestant.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+    )
     answer = connection.recv(65536)
     if not answer.startswith(b"HTTP/1.1 200"):
         raise Fault(f"{contestant.name}: answered {answer[:200]!r}")

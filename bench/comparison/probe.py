@@ -123,8 +123,19 @@ class Probe(threading.Thread):
 
     def _over_http2(self, path, token):
         url = f"https://127.0.0.1:{self._contestant.tls}{path}"
-        command = [find("curl"), "--silent", "--insecure", "--http2", "--max-time", "10",
-                   "--write-out", "\n%{http_version} %{http_code}", "--header", f"Authorization: Bearer {token}", url]
+        command = [
+            find("curl"),
+            "--silent",
+            "--insecure",
+            "--http2",
+            "--max-time",
+            "10",
+            "--write-out",
+            "\n%{http_version} %{http_code}",
+            "--header",
+            f"Authorization: Bearer {token}",
+            url,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         reply, _, told = done.stdout.rpartition("\n")
         version, _, status = told.partition(" ")

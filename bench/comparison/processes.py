@@ -18,7 +18,7 @@ OPEN_FILES = 20000
 
 
 class Process:
-    """A program that runs on `cores` until it is stopped, or the run at `place` ends; it is ready once `ports` are open."""
+    """A program that runs on `cores` until it is stopped, or the run at `place` ends; ready once `ports` are open."""
 
     def __init__(self, place, name, command, cores, ports):
         self.name, self.cores, self._directory, self._ports = name, cores, place.path, list(ports)
@@ -31,11 +31,16 @@ class Process:
         """Starts it and waits until all of its ports are open."""
         listed = ",".join(str(core) for core in self.cores)
         log = self._directory / f"{self.name}.out"
-        limit = f"ulimit -n {OPEN_FILES} 2>/dev/null; exec \"$@\""
+        limit = f'ulimit -n {OPEN_FILES} 2>/dev/null; exec "$@"'
         with log.open("ab") as out:
             self._running = subprocess.Popen(
                 ["/bin/sh", "-c", limit, "sh", find("taskset"), "-c", listed, *self.command],
-                cwd=self._directory, stdin=subprocess.DEVNULL, stdout=out, stderr=out, process_group=0)
+                cwd=self._directory,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                process_group=0,
+            )
         deadline = time.monotonic() + 60
         for port in self._ports:
             while not _open(port):
@@ -73,7 +78,7 @@ class Process:
         return found
 
     def busy(self):
-        """Seconds that the first of its cores has worked or was withheld, whoever it was for: to tell a quiet machine."""
+        """Seconds that the first of its cores has worked or was withheld, whoever it was for."""
         line = re.search(rf"^cpu{self.cores[0]} (.+)$", pathlib.Path("/proc/stat").read_text(), re.M)[1]
         user, nice, system, _idle, _wait, irq, softirq, steal, *_ = (int(field) for field in line.split())
         return (user + nice + system + irq + softirq + steal) * TICK

@@ -1,5 +1,6 @@
 """The report: one Markdown file with the ratios, the figures behind them, the machine and the commands."""
 
+import pathlib
 import statistics
 
 from .place import BODY
@@ -36,7 +37,9 @@ COLUMNS = {
         ("agreed on", "agreed", None, None, False),
     ),
     "latency": tuple(
-        column for kind, title in (("plain", "plain"), ("tls", "TLS")) for column in (
+        column
+        for kind, title in (("plain", "plain"), ("tls", "TLS"))
+        for column in (
             (f"{title}: due, replies/s", f"{kind}_due", 1, 0, False),
             ("came", f"{kind}_rate", 1, 0, False),
             ("p50 µs", f"{kind}_p50_us", 1, 0, False),
@@ -51,7 +54,7 @@ def write(results):
     """The whole report."""
     parts = [_head(results), ratios(results), "![CPU per request](compare.svg)\n"]
     parts += [_scenario(name, results["scenarios"][name]) for name in TITLES if name in results["scenarios"]]
-    parts += [_checked(results), _peers(results), _commands(results)]
+    parts += [_checked(results), _commands(results)]
     return "\n".join(parts)
 
 
@@ -75,12 +78,16 @@ Written by `bench/compare`, which measures all of this again; [what the figures 
 
 
 def ratios(results):
+    """The table of the ratios; with an older Portcullis measured beside, its ratios, too."""
     before = any(target.measured(results, before=True) for target in TARGETS)
-    lines = ["## What it is held to", "",
-             "The median of the ratios of each round, in which all are measured one after the other; least and greatest beside it.",
-             "",
-             f"| what | at most | measured | {'before | ' if before else ''}ours | theirs | |",
-             f"|---|---|---|{'---|' if before else ''}---|---|---|"]
+    lines = [
+        "## What it is held to",
+        "",
+        "The median of the ratios of each round, in which all are measured in turn; least and greatest beside it.",
+        "",
+        f"| what | at most | measured | {'before | ' if before else ''}ours | theirs | |",
+        f"|---|---|---|{'---|' if before else ''}---|---|---|",
+    ]
     for target in TARGETS:
         measured = target.measured(results)
         if not measured:
@@ -90,8 +97,11 @@ def ratios(results):
         if before:
             earlier = target.measured(results, before=True)
             row.append(f"{earlier[0]:.2f}" if earlier else "")
-        row += [_figure(ours, target.figure), _figure(theirs, target.figure),
-                "met" if round(middle, 2) <= target.at_most else "not met"]
+        row += [
+            _figure(ours, target.figure),
+            _figure(theirs, target.figure),
+            "met" if round(middle, 2) <= target.at_most else "not met",
+        ]
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
 
@@ -102,8 +112,14 @@ def _figure(value, figure):
 
 def _scenario(name, scenario):
     columns = COLUMNS.get(name, CLOSED_LOOP)
-    lines = [f"## {TITLES[name]}", "", f"{_taken(scenario)}", "",
-             f"| | {' | '.join(column[0] for column in columns)} |", f"|---|{'---|' * len(columns)}"]
+    lines = [
+        f"## {TITLES[name]}",
+        "",
+        f"{_taken(scenario)}",
+        "",
+        f"| | {' | '.join(column[0] for column in columns)} |",
+        f"|---|{'---|' * len(columns)}",
+    ]
     for who, samples in scenario["samples"].items():
         cells = [_cell(samples, *column[1:]) for column in columns]
         lines.append(f"| {who} | {' | '.join(cells)} |")
@@ -120,7 +136,8 @@ def _taken(scenario):
     told += f", {scenario['date']}."
     if all("others" in sample for sample in samples):
         others = [sample["others"] for sample in samples]
-        told += f" Other work took {statistics.median(others):.1%} of the proxy's core in the median round, {max(others):.1%} at most."
+        told += f" Other work took {statistics.median(others):.1%} of the proxy's core in the median round, "
+        told += f"{max(others):.1%} at most."
     return told
 
 
@@ -133,36 +150,19 @@ def _cell(samples, figure, factor, digits, spread):
 
 
 def _checked(results):
+    """The text in `checked.md`, with how many requests were made to be refused."""
     tried = {"forged": 0, "ended": 0}
     for scenario in results["scenarios"].values():
         for samples in scenario["samples"].values():
             for sample in samples:
                 for kind, count in sample.get("refused", {}).items():
                     tried[kind] += count
-    return f"""## What was checked meanwhile
-
-A reply of another status ends the comparison, in the generators' counts and in those of a client that asks beside them all the time:
-good tokens pass with the right body; {tried["forged"]:,} requests with forged tokens (one bit of the signature changed) were refused, at every peer that checks tokens;
-{tried["ended"]:,} sessions were ended in the middle of a round and refused on their next request, at Portcullis and at HAProxy, which is told over its socket. Envoy has nothing that could be told.
-What checks tokens has an upstream that answers 500 to every request without `X-User-Id` and `X-Session-Id`, or with the token in it; and the same client compares both with the session of its token.
-"""
-
-
-def _peers(results):
-    del results
-    return f"""## Equal work
-
-One worker each on a core of its own, kept connections on both sides, no access log, the same P-256 certificate, 1,000 distinct ES256 tokens in turn, an upstream that answers {len(BODY)} bytes of JSON. The files are those in
-[bench/comparison/peers](../comparison/peers).
-
-- **bare** passes on what it gets and adds nothing. **forwarding headers** adds those that Portcullis adds, too.
-- **HAProxy, jwt_verify** checks algorithm, signature, `iss`, `aud`, `exp`, that `sub` and `sid` are there, and a list of ended sessions; it sets `X-User-Id` and `X-Session-Id` and takes the token out. It adds no forwarding headers.
-- **Envoy, jwt_authn** checks signature, `iss`, `aud`, `exp`, sets both headers and takes the token out; **cached** has a cache of 2,000 tokens (the default is 100, fewer than are sent). Its router adds `X-Forwarded-Proto` and `X-Request-Id` is off.
-- **Portcullis** has everything that is on by default: every check, metrics, limits, `X-Forwarded-For/-Proto/-Host`, `Forwarded`, `Via`, `X-Request-Id`, `traceparent`, identity; the access log tells refused requests.
-- **public route** is Portcullis with the same requests to a route that looks at no token.
-"""
+    text = (pathlib.Path(__file__).parent / "checked.md").read_text()
+    for word, count in {**tried, "length": len(BODY)}.items():
+        text = text.replace(f"@{word}@", f"{count:,}")
+    return text
 
 
 def _commands(results):
-    lines = [f"{command}" for _, command in sorted(results["commands"].items())]
+    lines = [command for _, command in sorted(results["commands"].items())]
     return "## Commands\n\n```\n" + "\n".join(lines) + "\n```\n"

@@ -1,4 +1,4 @@
-"""Who is measured when: one after the other, round by round, so that what the machine does besides falls on all alike."""
+"""Who is measured when: one after the other, round by round, so that what else the machine does falls on all alike."""
 
 import statistics
 import time
@@ -14,7 +14,7 @@ SIZE_TOLERANCE = 2
 WARM_UP = 1
 
 
-def closed_loop(contestants, rounds, seconds, tls=False, http2=False, load=None):
+def closed_loop(contestants, rounds, seconds, *, tls=False, http2=False, load=None):
     """Samples of each contestant, by its name, of as much load as 64 connections make without a pause.
 
     `load(contestant)` is another load than the usual one. Every sample is taken of a process that was started for it:
@@ -29,8 +29,10 @@ def closed_loop(contestants, rounds, seconds, tls=False, http2=False, load=None)
             wrk(contestant, tls, WARM_UP, compare=True)
             sample = _sample(contestant, load, tls, http2)
             samples[contestant.name].append(sample)
-            say(f"  {number + 1}/{rounds} {contestant.name:32} {sample['cpu_us']:7.2f} µs/request "
-                f"{sample['rate']:8.0f}/s {sample['cores']:5.2f} cores")
+            say(
+                f"  {number + 1}/{rounds} {contestant.name:32} {sample['cpu_us']:7.2f} µs/request "
+                f"{sample['rate']:8.0f}/s {sample['cores']:5.2f} cores"
+            )
     return samples
 
 
@@ -45,7 +47,9 @@ def _sample(contestant, load, tls, http2):
     used = contestant.process.cpu() - started
     busy, took = contestant.process.busy() - busy, time.monotonic() - began
     if probe.size and done.bytes and abs(done.bytes / done.requests - probe.size) > SIZE_TOLERANCE:
-        raise Fault(f"{contestant.name}: replies of {done.bytes / done.requests:.1f} bytes, a right one has {probe.size}")
+        raise Fault(
+            f"{contestant.name}: replies of {done.bytes / done.requests:.1f} bytes, a right one has {probe.size}"
+        )
     return {
         "cpu_us": used / (done.requests + asked) * 1e6,
         "rate": done.requests / done.seconds,
@@ -64,6 +68,6 @@ def median(samples, figure="cpu_us"):
 
 
 def ratio(ours, theirs, figure="cpu_us"):
-    """The median of the ratios round by round, the least and the greatest: what was measured side by side is compared."""
+    """The median of the ratios of each round, the least, the greatest: what was measured side by side is compared."""
     ratios = sorted(our[figure] / their[figure] for our, their in zip(ours, theirs, strict=True))
     return statistics.median(ratios), ratios[0], ratios[-1]

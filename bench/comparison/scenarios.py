@@ -53,14 +53,20 @@ def _proxying(plan, tls=False, http2=False):
     with plan.place() as place:
         gateways = _gateways(plan, place)
         field = Field(place, gateways[0])
-        everyone = [field.nginx_bare(), field.haproxy_bare(), field.envoy_bare(), field.haproxy_jwt(), field.envoy_jwt(),
-                    field.envoy_cached()]
+        everyone = [
+            field.nginx_bare(),
+            field.haproxy_bare(),
+            field.envoy_bare(),
+            field.haproxy_jwt(),
+            field.envoy_jwt(),
+            field.envoy_cached(),
+        ]
         if not http2:
             everyone.insert(1, field.nginx_headers())
             everyone += [gateway.public() for gateway in gateways]
         everyone += [gateway.authenticated() for gateway in gateways]
         load = (lambda contestant: steady.http2(plan.load, contestant, plan.seconds)) if http2 else None
-        return closed_loop(everyone, plan.rounds, plan.seconds, tls, http2, load=load)
+        return closed_loop(everyone, plan.rounds, plan.seconds, tls=tls, http2=http2, load=load)
 
 
 def plain(plan):
@@ -84,8 +90,11 @@ def http2_one_token(plan):
         gateways = _gateways(plan, place)
         field = Field(place, gateways[0])
         everyone = [field.nginx_bare(), field.haproxy_bare(), *(gateway.authenticated() for gateway in gateways)]
-        load = lambda contestant: h2load(contestant, plan.seconds)
-        return closed_loop(everyone, plan.rounds, plan.seconds, True, True, load=load)
+
+        def load(contestant):
+            return h2load(contestant, plan.seconds)
+
+        return closed_loop(everyone, plan.rounds, plan.seconds, tls=True, http2=True, load=load)
 
 
 def new(plan):
@@ -101,27 +110,35 @@ def new(plan):
         everyone = [field.haproxy_jwt(), field.envoy_cached(), *(gateway.authenticated() for gateway in gateways)]
 
         def load(contestant):
-            return wrk(contestant, True, plan.seconds, fresh[contestant.gateway], once=True)
+            return wrk(contestant, True, plan.seconds, tokens=fresh[contestant.gateway], once=True)
 
         return closed_loop(everyone, plan.rounds, plan.seconds, tls=True, load=load)
 
 
 def routes(plan):
-    """HTTP/1.1 without TLS, a thousand paths in turn: with one route for them all, and with a route for each of 10,000."""
+    """HTTP/1.1 without TLS, a thousand paths in turn: with one route for all, and with a route for each of 10,000."""
     with plan.place() as place:
         start_upstream(place)
         many = [f"/service-{number:05}" for number in range(ROUTES)]
         everyone = []
         for name, binary in plan.binaries.items():
             one, all_ = Portcullis(place, f"{name} one", binary), Portcullis(place, f"{name} many", binary, routes=many)
-            everyone += [one.authenticated(f"{name}, one route", "/service-00000/1"),
-                         all_.authenticated(f"{name}, 10,000 routes", "/service-00000/1")]
-        load = lambda contestant: wrk(contestant, False, plan.seconds, routes=ROUTES)
+            everyone += [
+                one.authenticated(f"{name}, one route", "/service-00000/1"),
+                all_.authenticated(f"{name}, 10,000 routes", "/service-00000/1"),
+            ]
+
+        def load(contestant):
+            return wrk(contestant, False, plan.seconds, routes=ROUTES)
+
         return closed_loop(everyone, plan.rounds, plan.seconds, load=load)
 
 
 def workers(plan):
-    """HTTP/1.1 without TLS: one worker on one core, and two on two. Without four cores, the two share theirs with the load."""
+    """HTTP/1.1 without TLS: one worker on one core, and two on two.
+
+    Without four cores, the two share theirs with the load.
+    """
     with plan.place() as place:
         start_upstream(place)
         proxies, loads = cores()
@@ -139,8 +156,12 @@ def idle(plan):
     with plan.place() as place:
         gateways = _gateways(plan, place)
         field = Field(place, gateways[0])
-        everyone = [field.nginx_bare(), field.haproxy_bare(), field.envoy_bare(),
-                    *(gateway.authenticated() for gateway in gateways)]
+        everyone = [
+            field.nginx_bare(),
+            field.haproxy_bare(),
+            field.envoy_bare(),
+            *(gateway.authenticated() for gateway in gateways),
+        ]
         return held.connections(everyone, min(plan.rounds, 3))
 
 
@@ -168,5 +189,7 @@ def latency(plan):
         return steady.latency(plan.load, everyone, plan.rounds, plan.seconds)
 
 
-ALL = {function.__name__: function for function in
-       (plain, tls, http2, http2_one_token, new, handshakes, idle, latency, workers, routes)}
+ALL = {
+    function.__name__: function
+    for function in (plain, tls, http2, http2_one_token, new, handshakes, idle, latency, workers, routes)
+}

@@ -1,5 +1,6 @@
-"""What wrk and h2load do not measure, with the generator in `bench/load`: latency at a fixed rate, TLS handshakes alone,
-HTTP/2 with a thousand tokens.
+"""What wrk and h2load do not measure, with the generator in `bench/load`.
+
+That is latency at a fixed rate, TLS handshakes alone, and HTTP/2 with a thousand tokens.
 """
 
 import json
@@ -29,8 +30,17 @@ PATIENCE = 60
 
 def http2(program, contestant, seconds):
     """Closed loop over HTTP/2 and TLS, the tokens in turn on every connection, the body of every reply compared."""
-    told = _ask(program, {"job": "http2", **_target(contestant, True), "connections": H2_CONNECTIONS,
-                          "streams": H2_STREAMS, "seconds": seconds}, contestant)
+    told = _ask(
+        program,
+        {
+            "job": "http2",
+            **_target(contestant, True),
+            "connections": H2_CONNECTIONS,
+            "streams": H2_STREAMS,
+            "seconds": seconds,
+        },
+        contestant,
+    )
     return Load(told["requests"], told["seconds"])
 
 
@@ -40,18 +50,33 @@ def handshakes(program, contestants, rounds, seconds):
     for number in range(rounds):
         for contestant in contestants:
             sample = {}
-            for kind in KINDS:
+            for kind, asked in KINDS.items():
                 started = contestant.process.cpu()
-                told = _ask(program, {"job": "handshakes", "address": _address(contestant, True), "connections": AT_ONCE,
-                                      "seconds": seconds, **KINDS[kind]}, contestant)
+                told = _ask(
+                    program,
+                    {
+                        "job": "handshakes",
+                        "address": _address(contestant, True),
+                        "connections": AT_ONCE,
+                        "seconds": seconds,
+                        **asked,
+                    },
+                    contestant,
+                )
                 used = contestant.process.cpu() - started
-                sample |= {f"{kind}_us": used / (told["handshakes"] + told["first"]) * 1e6,
-                           f"{kind}_rate": told["rate"], f"{kind}_cores": used / told["seconds"]}
+                sample |= {
+                    f"{kind}_us": used / (told["handshakes"] + told["first"]) * 1e6,
+                    f"{kind}_rate": told["rate"],
+                    f"{kind}_cores": used / told["seconds"],
+                }
             # Of the last kind, which leaves the choice to the server.
             sample["agreed"] = f"{told['group']}, {told['suite']}"
             samples[contestant.name].append(sample)
-            say(f"  {number + 1}/{rounds} {contestant.name:32} full {sample['full_us']:6.1f} µs, "
-                f"resumed {sample['resumed_us']:6.1f} µs; everything offered {sample['offered_us']:6.1f} µs: {sample['agreed']}")
+            say(
+                f"  {number + 1}/{rounds} {contestant.name:32} full {sample['full_us']:6.1f} µs, "
+                f"resumed {sample['resumed_us']:6.1f} µs; everything offered {sample['offered_us']:6.1f} µs: "
+                f"{sample['agreed']}"
+            )
     return samples
 
 
@@ -67,13 +92,24 @@ def latency(program, contestants, rounds, seconds):
         for contestant in contestants:
             sample = {}
             for tls, kind in ((False, "plain"), (True, "tls")):
-                told = _ask(program, {"job": "latency", **_target(contestant, tls), "connections": CONNECTIONS,
-                                      "rate": greatest[tls] * SHARE, "seconds": seconds}, contestant)
+                told = _ask(
+                    program,
+                    {
+                        "job": "latency",
+                        **_target(contestant, tls),
+                        "connections": CONNECTIONS,
+                        "rate": greatest[tls] * SHARE,
+                        "seconds": seconds,
+                    },
+                    contestant,
+                )
                 sample |= {f"{kind}_{figure}": value for figure, value in told.items()}
                 sample[f"{kind}_due"] = greatest[tls] * SHARE
             samples[contestant.name].append(sample)
-            say(f"  {number + 1}/{rounds} {contestant.name:32} p99 {sample['plain_p99_us']:7.0f} µs plain, "
-                f"{sample['tls_p99_us']:7.0f} µs over TLS, at {sample['plain_rate']:.0f} and {sample['tls_rate']:.0f}/s")
+            say(
+                f"  {number + 1}/{rounds} {contestant.name:32} p99 {sample['plain_p99_us']:7.0f} µs plain, "
+                f"{sample['tls_p99_us']:7.0f} µs over TLS, at {sample['plain_rate']:.0f} and {sample['tls_rate']:.0f}/s"
+            )
     return samples
 
 
@@ -82,15 +118,21 @@ def _address(contestant, tls):
 
 
 def _target(contestant, tls):
-    return {"address": _address(contestant, tls), "tls": tls, "path": contestant.path,
-            "tokens": str(contestant.gateway.tokens), "body": BODY}
+    return {
+        "address": _address(contestant, tls),
+        "tls": tls,
+        "path": contestant.path,
+        "tokens": str(contestant.gateway.tokens),
+        "body": BODY,
+    }
 
 
 def _ask(program, job, contestant):
     limit = job.get("seconds", 0) + PATIENCE
     try:
-        done = subprocess.run(pinned([program]), input=json.dumps(job), capture_output=True, text=True, check=False,
-                              timeout=limit)
+        done = subprocess.run(
+            pinned([program]), input=json.dumps(job), capture_output=True, text=True, check=False, timeout=limit
+        )
     except subprocess.TimeoutExpired as late:
         raise Fault(f"{contestant.name}, {job['job']}: no end within {limit} s") from late
     if done.returncode:

@@ -14,7 +14,7 @@ ADMIN_TOKEN = "0123456789abcdef0123456789abcdef"
 SIGNING_IN = 32
 
 # The header of a P-256 key in DER (RFC 5480), up to its two coordinates.
-P256_HEADER = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200" "04")
+P256_HEADER = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
 
 
 class Admin:
