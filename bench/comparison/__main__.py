@@ -101,3 +101,5 @@ if __name__ == "__main__":
         sys.exit(main())
     except Fault as fault:
         sys.exit(f"bench/compare: {fault}")
+    except KeyboardInterrupt:
+        sys.exit("bench/compare: ended")
