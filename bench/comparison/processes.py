@@ -94,14 +94,21 @@ class Process:
 
     def memory(self):
         """Resident bytes of it and its children."""
-        rolled = (pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.pids())
-        return sum(int(re.search(r"^Rss:\s+(\d+) kB", text, re.M)[1]) * 1024 for text in rolled)
+        return sum(_resident(pathlib.Path(f"/proc/{pid}")) for pid in self.pids())
 
     def told(self):
         """The command as a report shows it: without the directories of this machine."""
         local = (part.replace(str(self._directory), ".") for part in self.command)
         hidden = [re.sub(r"^/\S*/", "", part) for part in local]
         return f"taskset -c {','.join(str(core) for core in self.cores)} {shlex.join(hidden)}"
+
+
+def _resident(process):
+    """Counted page by page where that is allowed; a process that may not be looked into tells it within some pages."""
+    try:
+        return int(re.search(r"^Rss:\s+(\d+) kB", (process / "smaps_rollup").read_text(), re.M)[1]) * 1024
+    except PermissionError:
+        return int(re.search(r"^VmRSS:\s+(\d+) kB", (process / "status").read_text(), re.M)[1]) * 1024
 
 
 def _open(port):
