@@ -1,4 +1,5 @@
-//! HTTP/2 over TLS: a few connections with many requests at once on each, a new one for each reply, every reply looked at.
+//! HTTP/2 over TLS: a few connections with many requests at once on each, a new one for each reply, and every reply
+//! looked at.
 
 use std::collections::HashMap;
 use std::sync::Arc;

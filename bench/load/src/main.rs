@@ -1,9 +1,8 @@
 //! The load generator of `bench/compare` for what wrk and h2load do not measure. One job as JSON on standard input, one
 //! result as JSON on standard output.
 //!
-//! [`transport`] connections with and without TLS, [`target`] whom they lead to and what is sent, [`latency`] HTTP/1.1 at a
-//! fixed rate, [`http2`] as many requests as are answered, [`handshakes`] TLS alone, with the [`tickets`] that
-//! resume it.
+//! [`transport`] connections with and without TLS, [`target`] whom they lead to and what is sent, [`latency`] HTTP/1.1 at
+//! a fixed rate, [`http2`] as many requests as are answered, [`handshakes`] TLS alone, with the [`tickets`] that resume it.
 
 mod handshakes;
 mod hpack;

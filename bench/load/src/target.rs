@@ -44,3 +44,32 @@ impl Target {
         Ok(body.len() == self.body.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Target;
+
+    fn target() -> Target {
+        let address = ([127, 0, 0, 1], 80).into();
+        Target { address, tls: false, path: "/".into(), tokens: "tokens".into(), body: "right".into() }
+    }
+
+    #[test]
+    fn only_the_whole_right_reply_is_one() {
+        let reply = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nright";
+        assert!(target().answered(reply).expect("right"));
+        assert!(!target().answered(&reply[..reply.len() - 1]).expect("may become right"));
+        assert!(!target().answered(&reply[..20]).expect("may become right"));
+    }
+
+    #[test]
+    fn wrong_replies_are_faults() {
+        for reply in [
+            "HTTP/1.1 401 Unauthorized\r\n\r\nright",
+            "HTTP/1.1 200 OK\r\n\r\nwrong",
+            "HTTP/1.1 200 OK\r\n\r\nright too",
+        ] {
+            target().answered(reply.as_bytes()).expect_err(reply);
+        }
+    }
+}

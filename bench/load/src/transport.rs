@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
-};
+use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 
@@ -118,7 +116,7 @@ pub(crate) fn client(every_group: bool, protocol: &[u8]) -> Result<ClientConfig,
         provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
     }
     let verifier = Arc::new(Anyone(provider.signature_verification_algorithms));
-    let mut config = ClientConfig::builder_with_provider(Arc::new(CryptoProvider { ..provider }))
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
