@@ -4,8 +4,12 @@ import pathlib
 import statistics
 
 from .place import BODY
-from .rounds import median
+from .rounds import median, ratio
+from .scenarios import BEFORE, OURS
 from .targets import TARGETS
+
+# Lines before the first row of a table.
+HEADING = 4
 
 TITLES = {
     "plain": "HTTP/1.1 without TLS, 64 connections",
@@ -43,7 +47,7 @@ COLUMNS = {
             (f"{title}: due, replies/s", f"{kind}_due", 1, 0, False),
             ("came", f"{kind}_rate", 1, 0, False),
             ("p50 µs", f"{kind}_p50_us", 1, 0, False),
-            ("p99 µs", f"{kind}_p99_us", 1, 0, True),
+            (f"{title}: p99 µs", f"{kind}_p99_us", 1, 0, True),
             ("sent late, p99 µs", f"{kind}_late_p99_us", 1, 0, False),
         )
     ),
@@ -54,7 +58,7 @@ def write(results):
     """The whole report."""
     parts = [_head(results), ratios(results), "![CPU per request](compare.svg)\n"]
     parts += [_scenario(name, results["scenarios"][name]) for name in TITLES if name in results["scenarios"]]
-    parts += [_checked(results), _commands(results)]
+    parts += [_before(results), _checked(results), _commands(results)]
     return "\n".join(parts)
 
 
@@ -124,6 +128,25 @@ def _scenario(name, scenario):
         cells = [_cell(samples, *column[1:]) for column in columns]
         lines.append(f"| {who} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _before(results):
+    """What changed since an older Portcullis, where one was measured beside."""
+    lines = ["## Before and after", "", "| | before | after | ratio |", "|---|---|---|---|"]
+    for name, scenario_title in TITLES.items():
+        scenario = results["scenarios"].get(name, {"samples": {}})
+        for who, after in scenario["samples"].items():
+            before = scenario["samples"].get(who.replace(OURS, BEFORE, 1))
+            if before is None or not who.startswith(OURS) or who.startswith(BEFORE):
+                continue
+            for title, figure, factor, digits, spread in COLUMNS.get(name, CLOSED_LOOP):
+                if spread:
+                    middle, least, greatest = ratio(after, before, figure)
+                    told = (median(samples, figure) * factor for samples in (before, after))
+                    cells = [f"{value:,.{digits}f}" for value in told]
+                    what = f"{scenario_title}: {who.removeprefix(f'{OURS}, ')}, {title}"
+                    lines.append(f"| {what} | {' | '.join(cells)} | {middle:.2f} ({least:.2f}–{greatest:.2f}) |")
+    return "\n".join(lines) + "\n" if len(lines) > HEADING else ""
 
 
 def _taken(scenario):
