@@ -35,7 +35,10 @@ def connections(contestants, rounds):
 def _hold(contestant, index):
     """A TLS connection over which one request was answered."""
     source = (f"127.0.1.{1 + index // PER_ADDRESS}", 0)
-    connection = anyone().wrap_socket(socket.create_connection(("127.0.0.1", contestant.tls), 10, source))
+    plain = socket.create_connection(("127.0.0.1", contestant.tls), 10, source)
+    # The request follows the end of the handshake at once, instead of waiting for its acknowledgement.
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection = anyone().wrap_socket(plain)
     sessions = contestant.gateway.sessions
     token = sessions[index % len(sessions)].token
     connection.sendall(
