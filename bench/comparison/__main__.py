@@ -29,7 +29,7 @@ def arguments():
     )
     parser.add_argument("--quick", action="store_true", help="a smoke run: one round of a second of each")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default 7)")
-    parser.add_argument("--seconds", type=int, metavar="N", help="seconds of a round (default 3)")
+    parser.add_argument("--seconds", type=int, metavar="N", help="seconds of a round (default 4)")
     parser.add_argument(
         "--binary", type=pathlib.Path, metavar="PATH", help="a built portcullis, instead of building one"
     )
@@ -56,7 +56,7 @@ def main():
     load = machine.build_load()
     binary = (asked.binary or machine.build()).resolve()
     binaries = {scenarios.OURS: binary} | ({scenarios.BEFORE: asked.baseline.resolve()} if asked.baseline else {})
-    rounds, seconds = (1, 1) if asked.quick else (7, 3)
+    rounds, seconds = (1, 1) if asked.quick else (7, 4)
     plan = scenarios.Plan(binaries, asked.rounds or rounds, asked.seconds or seconds, load)
     # What this program does itself, it does where the generator is.
     os.sched_setaffinity(0, machine.cores()[1])
