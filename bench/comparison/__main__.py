@@ -8,7 +8,7 @@ import pathlib
 import signal
 import sys
 
-from . import chart, machine, report, scenarios
+from . import chart, cheats, machine, report, scenarios
 from .machine import Fault, say
 
 RESULTS = machine.ROOT / "bench" / "results"
@@ -28,6 +28,9 @@ def arguments():
         "with --json what the file holds of others is kept",
     )
     parser.add_argument("--quick", action="store_true", help="a smoke run: one round of a second of each")
+    parser.add_argument(
+        "--cheats", action="store_true", help="instead: whether contestants that cheat are found out, in a minute"
+    )
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default 7)")
     parser.add_argument("--seconds", type=int, metavar="N", help="seconds of a round (default 4)")
     parser.add_argument(
@@ -48,7 +51,7 @@ def arguments():
 
 
 def main():
-    """Measures and writes: 0 when all could be measured, whether or not a ratio is met."""
+    """Does what was asked for: 0 when all could be measured, whether or not a ratio is met."""
     asked = arguments()
     # Whoever ends the comparison ends what it started, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench/compare: ended"))
@@ -61,11 +64,20 @@ def main():
     # What this program does itself, it does where the generator is.
     os.sched_setaffinity(0, machine.cores()[1])
 
+    if asked.cheats:
+        cheats.find(binary, load)
+        print("every way to cheat that is tried is found out")
+        return 0
+    return measure(asked, plan)
+
+
+def measure(asked, plan):
+    """Takes the samples of every scenario that was asked for, and writes what they tell."""
     faults = 0
     results = {"scenarios": {}, "commands": {}}
     if asked.only and asked.json and asked.json.is_file():
         results = json.loads(asked.json.read_text())
-    results["machine"] = machine.describe(binaries)
+    results["machine"] = machine.describe(plan.binaries)
     if asked.binary:
         results["machine"]["commit"] += " of this comparison; Portcullis was given as a binary"
     for name in asked.only or scenarios.ALL:
