@@ -16,7 +16,7 @@ PAUSE = 0.1
 
 # Which of the questions is about a session that ends: late enough that the load has begun. Once a round: an end makes
 # every remembered token be looked up again.
-ENDING = 4
+ENDING = 2
 
 
 class Probe(threading.Thread):
