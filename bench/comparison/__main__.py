@@ -73,7 +73,7 @@ def main():
 
 def measure(asked, plan):
     """Takes the samples of every scenario that was asked for, and writes what they tell."""
-    faults = 0
+    faults = []
     results = {"scenarios": {}, "commands": {}}
     if asked.only and asked.json and asked.json.is_file():
         results = json.loads(asked.json.read_text())
@@ -86,8 +86,8 @@ def measure(asked, plan):
             samples = scenarios.ALL[name](plan)
         except Fault as fault:
             # The others may still be measured; what was seen here is not told.
-            say(f"{name}: {fault}")
-            faults += 1
+            faults.append(f"{name} was not measured: {fault}")
+            say(faults[-1])
             continue
         date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         results["scenarios"][name] = {
@@ -105,6 +105,8 @@ def measure(asked, plan):
     (asked.output / "compare.md").write_text(report.write(results))
     (asked.output / "compare.svg").write_text(chart.draw(results))
     print(report.ratios(results))
+    for fault in faults:
+        say(fault)
     return 1 if faults else 0
 
 
