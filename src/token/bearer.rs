@@ -48,8 +48,10 @@ fn is_b64token(token: &[u8]) -> bool {
     !body.is_empty() && body.iter().fold(true, |good, &b| good & is_token_byte(b))
 }
 
+/// In few comparisons, for each is made for all of the token: `-`, `.` and `/` stand before the digits, and letters of both
+/// cases differ in one bit.
 fn is_token_byte(b: u8) -> bool {
-    b.is_ascii_alphanumeric() | matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
+    matches!(b, b'-'..=b'9') | (b | 0x20).is_ascii_lowercase() | (b == b'_') | (b == b'~') | (b == b'+')
 }
 
 #[cfg(test)]
@@ -108,6 +110,14 @@ mod tests {
             assert_eq!(read(&[value]), Err(TokenError::MalformedAuthorization), "{value:?}");
         }
         assert_eq!(bearer_token([&b"Bearer a\xff"[..]].into_iter(), 32), Err(TokenError::MalformedAuthorization));
+    }
+
+    #[test]
+    fn the_bytes_of_a_token_are_those_of_rfc_6750() {
+        for b in 0..=u8::MAX {
+            let expected = b.is_ascii_alphanumeric() || b"-._~+/".contains(&b);
+            assert_eq!(is_token_byte(b), expected, "{b:#x}");
+        }
     }
 
     #[test]

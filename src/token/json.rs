@@ -9,6 +9,9 @@ use std::borrow::Cow;
 /// Most nested objects and arrays; the outermost counts as one. Access tokens in the field stay below five.
 pub const MAX_DEPTH: usize = 8;
 
+/// Room for the members of an own token's claims, so that it is made once.
+const USUAL_MEMBERS: usize = 8;
+
 /// Why a text is not taken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum JsonError {
@@ -42,7 +45,7 @@ impl<'a> Object<'a> {
     /// [`JsonError`] when it is not exactly one object in strict JSON.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, JsonError> {
         let Ok(text) = std::str::from_utf8(bytes) else { return Err(JsonError::NotUtf8) };
-        let mut scanner = Scanner { text, at: 0, members: Vec::new() };
+        let mut scanner = Scanner { text, at: 0, members: Vec::with_capacity(USUAL_MEMBERS) };
         scanner.whitespace();
         if scanner.peek() != Some(b'{') {
             return Err(JsonError::NotAnObject);
@@ -273,8 +276,7 @@ impl<'a> Scanner<'a> {
         let mut start = self.at;
         let mut unescaped: Option<String> = None;
         loop {
-            let plain = self.text.as_bytes()[self.at..].iter();
-            self.at += plain.take_while(|&&b| b != b'"' && b != b'\\' && b >= 0x20).count();
+            self.at += plain_length(&self.text.as_bytes()[self.at..]);
             match self.peek().ok_or(JsonError::Syntax)? {
                 b'"' => {
                     let rest = &self.text[start..self.at];
@@ -340,6 +342,30 @@ impl<'a> Scanner<'a> {
         }
         Ok(unit)
     }
+}
+
+/// How many bytes come before a quote, a backslash or a control character.
+///
+/// Eight at a time: most of a token is strings, and each byte for itself took a third of what is done besides the
+/// signature.
+fn plain_length(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let (quote, backslash) = (word ^ (ONES * u64::from(b'"')), word ^ (ONES * u64::from(b'\\')));
+        // The highest bit of each byte that is zero, or below a space. A borrow can only set one above the first that is
+        // set rightly, and only the first counts.
+        let found = (quote.wrapping_sub(ONES) & !quote)
+            | (backslash.wrapping_sub(ONES) & !backslash)
+            | (word.wrapping_sub(ONES * 0x20) & !word);
+        let found = found & (ONES * 0x80);
+        if found != 0 {
+            return index * 8 + found.trailing_zeros() as usize / 8;
+        }
+    }
+    let is_plain = |byte: &&u8| !matches!(**byte, b'"' | b'\\' | ..0x20);
+    words.len() * 8 + rest.iter().take_while(is_plain).count()
 }
 
 fn has_duplicates(members: &[(Cow<'_, str>, Raw<'_>)]) -> bool {
@@ -430,6 +456,25 @@ mod tests {
             "{\u{a0}}",
         ] {
             assert_eq!(parse(text), Err(JsonError::Syntax), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_string_ends_at_the_same_byte_wherever_that_stands() {
+        let ends = |b: u8| b == b'"' || b == b'\\' || b < 0x20;
+        for byte in 0..=255 {
+            for at in 0..20 {
+                for other in [b'a', 0x20, 0x21, 0x23, 0x5b, 0x5d, 0x7f, 0x80, 0xa2, 0xff] {
+                    let mut bytes = [other; 20];
+                    bytes[at] = byte;
+                    let expected = if ends(byte) { at } else { bytes.len() };
+                    assert_eq!(plain_length(&bytes), expected, "{byte:#x} at {at} among {other:#x}");
+                    // What follows the first does not count.
+                    bytes[at + 1..].fill(b'"');
+                    let expected = if ends(byte) { at } else { at + 1 };
+                    assert_eq!(plain_length(&bytes), expected, "{byte:#x} at {at} among {other:#x}, then quotes");
+                }
+            }
         }
     }
 
