@@ -27,7 +27,7 @@
 //! - [`tasks`], [`app`]: background work, and the assembly.
 //! - [`cli`]: the command line.
 //!
-//! Beside them, in tests and under a fuzzer only, `fuzzing`: what must hold of any bytes.
+//! Beside them, in tests and under a fuzzer only, `fuzzing`: what must hold of any bytes; and `measured`, for benchmarks.
 
 pub mod admin;
 pub mod app;
@@ -49,6 +49,9 @@ pub mod ids;
 pub mod interim;
 pub mod limiter;
 pub mod live;
+// No room of the library: what benchmarks reach that nobody else has a use for.
+#[doc(hidden)]
+pub mod measured;
 pub mod path;
 pub mod reject;
 pub mod revocation;
