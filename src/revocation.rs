@@ -5,6 +5,7 @@
 //! since the identity was last looked at.
 
 mod freshness;
+mod own;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,9 +13,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use dashmap::DashMap;
 
 use crate::clock::{LEEWAY, UnixTime};
-use crate::ids::{SessionId, SessionName, UserId};
+use crate::ids::{SessionName, UserId};
 
 pub use self::freshness::Freshness;
+use self::own::OwnSessions;
 
 /// Why a session ended. The word is the `reason` in answers, logs, metrics and the store.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -182,8 +184,8 @@ impl UserEnd {
     }
 }
 
-/// Expiry and reason of an ended session in 5 bytes without alignment, so that ten million entries of 21 bytes fit
-/// where an ordinary struct would need 24.
+/// Expiry and reason of an ended session in 5 bytes without alignment, so that an entry takes 21 bytes where an ordinary
+/// struct would need 24.
 #[derive(Clone, Copy)]
 struct Ended([u8; 5]);
 
@@ -217,16 +219,15 @@ impl Ended {
     }
 }
 
-/// Shards of the two large maps. A shard doubles under its own lock: with ten million entries in 256 shards that is
-/// 40 000 entries, under a millisecond, and only for the requests that meet that shard.
+/// Shards of the maps.
 const SHARDS: usize = 256;
 
 /// Every revocation that a live token could still need. Shared by all workers.
 ///
-/// About 35 bytes for each ended session of our own (21 in the table, at a load between 7/16 and 7/8).
+/// 26 to 34 bytes for each ended session of our own (21 in a table of which five to six of eight places are taken).
 pub struct Revocations {
     epoch: AtomicU64,
-    own: DashMap<SessionId, Ended>,
+    own: OwnSessions,
     others: DashMap<Arc<str>, Ended>,
     users: DashMap<UserId, UserEnd>,
     /// How many keys `users` has, so that the usual case (none) needs no lookup.
@@ -252,7 +253,7 @@ impl Revocations {
     pub fn new() -> Self {
         Self {
             epoch: AtomicU64::new(0),
-            own: DashMap::with_shard_amount(SHARDS),
+            own: OwnSessions::new(),
             others: DashMap::with_shard_amount(SHARDS),
             users: DashMap::with_shard_amount(SHARDS),
             user_count: AtomicUsize::new(0),
@@ -285,7 +286,7 @@ impl Revocations {
     /// Why this very session was ended, users' ends left out.
     pub fn session_reason(&self, session: &SessionName) -> Option<EndReason> {
         match session {
-            SessionName::Own(id) => self.own.get(id).map(|ended| ended.reason()),
+            SessionName::Own(id) => self.own.get(id).map(Ended::reason),
             SessionName::Other(text) => self.others.get(&**text).map(|ended| ended.reason()),
         }
     }
@@ -307,9 +308,7 @@ impl Revocations {
             Revocation::Session { session, reason, expires_at } => {
                 let ended = Ended::new(*reason, *expires_at);
                 match session {
-                    SessionName::Own(id) => {
-                        self.own.entry(*id).and_modify(|old| old.merge(ended)).or_insert(ended);
-                    }
+                    SessionName::Own(id) => self.own.insert(*id, ended),
                     SessionName::Other(text) => {
                         self.others.entry(text.clone()).and_modify(|old| old.merge(ended)).or_insert(ended);
                     }
@@ -341,7 +340,7 @@ impl Revocations {
             reason: ended.reason(),
             expires_at: UnixTime::from_secs(ended.expires_at().into()),
         };
-        self.own.iter().for_each(|entry| each(end(SessionName::Own(*entry.key()), *entry.value())));
+        self.own.for_each(|id, ended| each(end(SessionName::Own(id), ended)));
         self.others.iter().for_each(|entry| each(end(SessionName::Other(entry.key().clone()), *entry.value())));
         for entry in &self.users {
             entry.value().clone().orders(entry.key()).for_each(&mut each);
@@ -355,8 +354,7 @@ impl Revocations {
     pub fn purge(&self, now: UnixTime) -> usize {
         // Before anything goes: who misses an entry has met its shard after us and sees this.
         self.forgotten_until.fetch_max(now.as_millis(), Ordering::Release);
-        let mut gone = 0;
-        self.own.retain(|_, ended| keep(!ended.expired(now), &mut gone));
+        let mut gone = self.own.purge(now);
         self.others.retain(|_, ended| keep(!ended.expired(now), &mut gone));
         let mut users_gone = 0;
         self.users.retain(|_, end| {
@@ -417,6 +415,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ids::SessionId;
 
     fn at(seconds: u64) -> UnixTime {
         UnixTime::from_secs(seconds)

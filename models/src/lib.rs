@@ -23,6 +23,10 @@ mod config {
 
 mod revocation {
     include!(concat!(env!("OUT_DIR"), "/revocation.rs"));
+
+    mod own {
+        include!(concat!(env!("OUT_DIR"), "/own.rs"));
+    }
 }
 
 mod activity {
