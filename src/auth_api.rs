@@ -190,12 +190,20 @@ impl AuthApi {
             Some(_) => return Err(Reason::UnsupportedGrantType.into()),
         }
         let token = form.refresh_token.ok_or(Reason::InvalidRequest)?;
-        if let Some(id) = sessions.read_refresh_token(&token) {
-            self.per_session.take(id, now).map_err(too_many_refreshes)?;
-        }
+        let Some(presented) = sessions.read_refresh_token(&token) else {
+            self.metrics.refreshes_refused.add_shared(1);
+            return Err(Reason::InvalidGrant.into());
+        };
+        self.per_session.take(presented.session, now).map_err(too_many_refreshes)?;
         let asked = sessions.clone();
-        // The store is asked on its own threads; the worker goes on with other requests.
-        let outcome = call.gateway.control.spawn(async move { asked.refresh(&token, UnixTime::now()).await }).await;
+        let exchange = async move { asked.exchange(presented, UnixTime::now()).await };
+        // A task of its own, which goes on to its end when the client goes away. The store is asked on its own threads;
+        // the worker goes on with other requests.
+        let outcome = if sessions.exchanges_anywhere() {
+            tokio::task::spawn_local(exchange).await
+        } else {
+            call.gateway.control.spawn(exchange).await
+        };
         match outcome {
             Ok(Ok(pair)) => {
                 let cell =
@@ -238,7 +246,7 @@ impl AuthApi {
         }
         let target = match &form.refresh_token {
             Some(token) => match sessions.read_refresh_token(token) {
-                Some(id) => Target::Session(id),
+                Some(presented) => Target::Session(presented.session),
                 None => return Err(self.count_guess(call).err().unwrap_or(Reason::InvalidGrant.into())),
             },
             None => {
@@ -258,7 +266,7 @@ impl AuthApi {
 
     fn target_of(&self, sessions: &Sessions, call: &Call<'_>, token: &str, scope: Scope) -> Option<Target> {
         match sessions.read_refresh_token(token) {
-            Some(id) => Some(Target::Session(id)),
+            Some(presented) => Some(Target::Session(presented.session)),
             None => signed(call.gateway, token, scope).ok().map(|identity| Target::Identity(Box::new(identity))),
         }
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::activity::{self, Activity};
+use super::refresh_token::Presented;
 use super::rules::{self, Refresh};
 use super::store::{Change, EndUser, ListPosition, SessionStore, Updated};
 use super::{
@@ -26,8 +27,9 @@ const MAX_SECOND_WAIT: Duration = Duration::from_secs(2);
 /// The sessions of this gateway. Shared, in an `Arc`.
 ///
 /// The futures ask the store, which may read from the disk when polled: they are run on the control runtime, not on a
-/// worker. [`touch`](Self::touch), [`read_refresh_token`](Self::read_refresh_token) and
-/// [`revocations`](Self::revocations) ask nobody.
+/// worker, but for [`exchange`](Self::exchange) where [`exchanges_anywhere`](Self::exchanges_anywhere).
+/// [`touch`](Self::touch), [`read_refresh_token`](Self::read_refresh_token) and [`revocations`](Self::revocations) ask
+/// nobody.
 pub struct Sessions {
     pub(super) policy: Arc<SessionPolicy>,
     pub(super) store: Arc<dyn SessionStore>,
@@ -131,7 +133,15 @@ impl Sessions {
     /// # Errors
     /// [`RefreshError`]. After a [`RefreshError::Store`] the client may try again with the same token.
     pub async fn refresh(&self, refresh_token: &str, now: UnixTime) -> Result<TokenPair, RefreshError> {
-        let presented = self.refresh_keys.read(refresh_token).ok_or(RefreshError::Malformed)?;
+        let presented = self.read_refresh_token(refresh_token).ok_or(RefreshError::Malformed)?;
+        self.exchange(presented, now).await
+    }
+
+    /// As [`refresh`](Self::refresh), for a token that was read before.
+    ///
+    /// # Errors
+    /// [`RefreshError`], but for [`RefreshError::Malformed`].
+    pub async fn exchange(&self, presented: Presented, now: UnixTime) -> Result<TokenPair, RefreshError> {
         let id = presented.session;
         // The `iat` that the last verdict recorded: with racing requests the row's is not always ours.
         let issued_at = Arc::new(AtomicU64::new(0));
@@ -189,8 +199,14 @@ impl Sessions {
     }
 
     /// Whose refresh token this is: its MAC is right, which says nothing of whether it still buys anything.
-    pub fn read_refresh_token(&self, refresh_token: &str) -> Option<SessionId> {
-        Some(self.refresh_keys.read(refresh_token)?.session)
+    pub fn read_refresh_token(&self, refresh_token: &str) -> Option<Presented> {
+        self.refresh_keys.read(refresh_token)
+    }
+
+    /// Whether [`exchange`](Self::exchange) may be polled on a worker: it then neither reads from a disk nor needs
+    /// anything of the control runtime.
+    pub fn exchanges_anywhere(&self) -> bool {
+        self.store.updates_anywhere()
     }
 
     /// The session, with the last request that memory knows of.

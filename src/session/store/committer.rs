@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::StoreError;
 use super::draft::Draft;
 use super::ledger::{Ledger, SEQUENCE_KEY};
+use super::recent::Recent;
 use super::tables::Tables;
 use crate::revocation::Revocations;
 
@@ -125,7 +126,8 @@ impl Committer {
     ) -> Result<Self, std::io::Error> {
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
         let health = Arc::new(Health::default());
-        let writer = Writer { database, tables, revocations, meta, ledger, health: health.clone() };
+        let rows = Recent::new(tables);
+        let writer = Writer { database, rows, revocations, meta, ledger, health: health.clone() };
         let thread = std::thread::Builder::new().name("session-store".into()).spawn(move || writer.run(waiting))?;
         Ok(Self { queue: Some(queue), health, thread: Some(thread) })
     }
@@ -197,7 +199,7 @@ impl Drop for Committer {
 
 struct Writer {
     database: Database,
-    tables: Tables,
+    rows: Recent,
     revocations: Arc<Revocations>,
     /// Where the number of each batch goes, in the batch.
     meta: Keyspace,
@@ -263,7 +265,7 @@ impl Writer {
         if matches!(self.health.check(), Err(StoreError::Failed)) {
             return Err(StoreError::Failed);
         }
-        let mut draft = Draft::new(&self.tables);
+        let mut draft = Draft::new(&self.rows);
         for waiting in batch {
             if waiting.since.elapsed() < QUEUE_DEADLINE {
                 waiting.job.apply(&mut draft);
@@ -274,11 +276,12 @@ impl Writer {
             return Ok(());
         }
         let (written, revoked) = draft.finish();
-        let mut writes = self.tables.batch(&self.database, written);
+        let mut writes = self.rows.batch(&self.database, &written);
         writes.insert(&self.meta, SEQUENCE_KEY, self.ledger.next().to_be_bytes());
         self.write(writes).map_err(|error| self.failed(&error))?;
         // After the fsync, so that no number is told that is not on disk, and before the answers.
         self.ledger.acknowledge().map_err(|error| self.failed(&error.into()))?;
+        self.rows.remember(written);
         // In memory after the disk and before the answer: whoever is told of an end can rely on it everywhere.
         revoked.iter().for_each(|revocation| self.revocations.insert(revocation));
         Ok(())

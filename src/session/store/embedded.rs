@@ -302,6 +302,11 @@ impl SessionStore for EmbeddedStore {
         Box::pin(self.committer.submit(1, move |draft| draft.update(id, &decide)))
     }
 
+    /// The writing thread reads and writes.
+    fn updates_anywhere(&self) -> bool {
+        true
+    }
+
     fn find(&self, id: SessionId) -> StoreFuture<'_, Option<Session>> {
         // Straight from the database: a row becomes visible there only once it is durable.
         Box::pin(async move {

@@ -4,6 +4,7 @@ mod committer;
 mod draft;
 pub mod embedded;
 mod ledger;
+mod recent;
 mod record;
 pub mod redis;
 mod tables;
@@ -203,6 +204,12 @@ pub trait SessionStore: Send + Sync {
     /// The id for a new session of `user`, made from these random bytes. A store may put a few bits of its own into it.
     fn place(&self, _user: &UserId, random: SessionId) -> SessionId {
         random
+    }
+
+    /// Whether the future of [`update`](Self::update) may be polled by any thread, also one that serves requests: it only
+    /// waits for what happens elsewhere.
+    fn updates_anywhere(&self) -> bool {
+        false
     }
 
     /// How far behind the ends made by other gateways the revocations may be; `None` when there are no others.

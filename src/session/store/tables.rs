@@ -34,15 +34,16 @@ impl Tables {
     }
 
     /// The changes of a draft as one atomic write.
-    pub(super) fn batch(&self, database: &Database, written: [Written; TABLES.len()]) -> OwnedWriteBatch {
-        let count = written.iter().map(Written::len).sum();
+    pub(super) fn batch(&self, database: &Database, written: &[Written; TABLES.len()]) -> OwnedWriteBatch {
+        // One more for who adds to it.
+        let count = written.iter().map(Written::len).sum::<usize>() + 1;
         let mut batch = OwnedWriteBatch::with_capacity(database.clone(), count);
         for (table, written) in TABLES.into_iter().zip(written) {
             let keyspace = self.table(table);
             for (key, value) in written {
                 match value {
-                    Some(value) => batch.insert(keyspace, key, value),
-                    None => batch.remove(keyspace, key),
+                    Some(value) => batch.insert(keyspace, key.clone(), value.clone()),
+                    None => batch.remove(keyspace, key.clone()),
                 }
             }
         }

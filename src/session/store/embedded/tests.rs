@@ -199,6 +199,9 @@ async fn a_damaged_row_is_an_error_of_its_own() {
         store.create(session(byte, "ann", u64::from(byte)), None).await.unwrap();
     }
     store.rows().insert(id(2).as_bytes(), [1, 2, 3]).unwrap();
+    // Nothing of it is remembered.
+    drop(store);
+    let store = open(dir.path());
     assert!(matches!(store.find(id(2)).await, Err(StoreError::Corrupt(_))));
     assert!(matches!(store.update(id(2), end(EndReason::SignedOut)).await, Err(StoreError::Corrupt(_))));
     assert!(matches!(store.list(&user("ann"), None, 9).await, Err(StoreError::Corrupt(_))));
