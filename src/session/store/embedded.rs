@@ -30,8 +30,8 @@ use crate::shared_files;
 const CACHE_BYTES: u64 = 64 << 20;
 /// Rows written and not yet in a table, for each kind of row; up to four times that while the disk is behind.
 const MEMTABLE_BYTES: u64 = 16 << 20;
-/// The journal on disk at most.
-const JOURNAL_BYTES: u64 = 256 << 20;
+/// The journal on disk, but for what is being written to: as little as the database takes, for a start reads all of it.
+const JOURNAL_BYTES: u64 = 64 << 20;
 /// One flushes while the other compacts.
 const WORKERS: usize = 2;
 /// Places of a purge in one operation: about a millisecond of the writing thread.
@@ -113,10 +113,7 @@ impl EmbeddedStore {
         let newest = journal::newest(&home).map_err(io("read"))?;
         let ledger = Ledger::open(path, &home, last, newest).map_err(io("write to"))?;
         let bad_record = |source: StoreError| OpenError::Damaged { path: path.to_owned(), source: Box::new(source) };
-        for entry in tables.revocations.iter() {
-            let (key, value) = entry.into_inner().map_err(damaged)?;
-            record::decode_revocation(&key, &value, |revocation| revocations.insert(revocation)).map_err(bad_record)?;
-        }
+        tables.load_revocations(&revocations).map_err(bad_record)?;
         let committer = Committer::start(database.clone(), tables.clone(), revocations.clone(), (meta, ledger))
             .map_err(io("start a thread for"))?;
         Ok(Self { committer, tables, database, revocations, _lock: lock })

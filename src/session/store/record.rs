@@ -3,6 +3,8 @@
 //! What cannot be read is [`StoreError::Corrupt`], also when only its length is wrong: a row that is half believed
 //! would be a counter that is believed.
 
+use std::ops::Bound;
+
 use super::StoreError;
 use crate::clock::UnixTime;
 use crate::ids::{SessionId, SessionName, UserId};
@@ -214,6 +216,15 @@ pub(super) fn expiry_of(record: &[u8]) -> Result<UnixTime, StoreError> {
     Reader(record).time()
 }
 
+/// Parts of the keys of `revocations` that together are all of them, of about the same size where there are many: own
+/// sessions by the first byte of their random ids.
+pub(super) fn revocation_parts() -> Vec<(Bound<Vec<u8>>, Bound<Vec<u8>>)> {
+    let starts = (0..=u8::MAX).map(|byte| vec![KIND_OWN, byte]);
+    let from = std::iter::once(Bound::Unbounded).chain(starts.clone().map(Bound::Included));
+    let until = starts.map(Bound::Excluded).chain([Bound::Unbounded]);
+    from.zip(until).collect()
+}
+
 /// Calls `each` with what the record means for [`Revocations`](crate::revocation::Revocations).
 pub(super) fn decode_revocation(
     key: &[u8],
@@ -306,5 +317,22 @@ impl<'a> Reader<'a> {
 
     fn end(&self) -> Result<(), StoreError> {
         if self.0.is_empty() { Ok(()) } else { Err(StoreError::Corrupt("bytes behind a record")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::RangeBounds as _;
+
+    use super::*;
+
+    #[test]
+    fn every_key_of_a_revocation_is_in_one_part() {
+        let own = |byte| session_end_key(&SessionId::from_bytes([byte; 16]).into());
+        let keys = (0..=u8::MAX).flat_map(|byte| [vec![byte], own(byte), vec![KIND_OWN, byte]]);
+        for key in keys.chain([vec![], vec![KIND_OTHER, 0], vec![u8::MAX; 20]]) {
+            let parts = revocation_parts().into_iter().filter(|part| part.contains(&key)).count();
+            assert_eq!(parts, 1, "{key:?}");
+        }
     }
 }

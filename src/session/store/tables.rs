@@ -1,13 +1,19 @@
 //! The rows of the embedded store on its disk.
 
 use std::ops::Bound;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fjall::{Database, Keyspace, OwnedWriteBatch, Slice};
 
-use super::StoreError;
 use super::draft::{Rows, TABLES, Table, Written};
+use super::{StoreError, record};
 use crate::clock::UnixTime;
+use crate::revocation::Revocations;
+
+/// Threads that load revocations at a start at most: beyond, they wait for the memory more than for each other.
+const MOST_LOADERS: usize = 8;
 
 /// The keyspaces of the database, one for each [`Table`].
 #[derive(Clone)]
@@ -58,6 +64,31 @@ impl Tables {
         let until = Bound::Excluded(Slice::from(now.as_millis().to_be_bytes()));
         let places = self.expiry.range::<Slice, _>((from, until)).take(limit);
         places.map(|entry| entry.key().map_err(unreadable)).collect()
+    }
+}
+
+impl Tables {
+    /// Puts all stored revocations into memory. Several threads read, each its part of the keys.
+    pub(super) fn load_revocations(&self, revocations: &Revocations) -> Result<(), StoreError> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_LOADERS);
+        let next = AtomicUsize::new(0);
+        let parts = record::revocation_parts();
+        let load = || -> Result<(), StoreError> {
+            while let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                for entry in self.revocations.range::<Vec<u8>, _>(part.clone()) {
+                    let (key, value) = entry.into_inner().map_err(unreadable)?;
+                    record::decode_revocation(&key, &value, |revocation| revocations.insert(revocation))?;
+                }
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(load)).collect();
+            let mine = load();
+            // A panic goes on here, as it would without threads.
+            let others = others.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            others.fold(mine, Result::and)
+        })
     }
 }
 

@@ -7,10 +7,10 @@
 //! in a journal that another follows, is of another kind.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::ledger::SEQUENCE_KEY;
 use super::OpenError;
@@ -22,10 +22,6 @@ const END: u8 = 3;
 const CLEAR: u8 = 4;
 /// Behind the checksum at the end of each batch.
 const TRAILER: [u8; 4] = *b"FJL\x03";
-
-/// Read at a time.
-const CHUNK: usize = 64 << 10;
-static ZEROS: [u8; CHUNK] = [0; CHUNK];
 
 /// What the journals hold.
 #[derive(Debug, Default)]
@@ -69,32 +65,23 @@ impl Journals {
 
     /// Reads one journal to its end: where it is not as it was written, if that is so.
     fn replay(&mut self, file: &Path) -> io::Result<Option<u64>> {
-        let mut reader = BufReader::with_capacity(CHUNK, File::open(file)?);
+        // 64 MiB and a batch at most: more than that is in the next journal.
+        let bytes = fs::read(file)?;
         let mut offset = 0;
-        while reader.fill_buf()?.first() == Some(&START) {
-            let Some(batch) = whole(batch(&mut reader))? else { return Ok(Some(offset)) };
+        while bytes.get(offset) == Some(&START) {
+            let Some(batch) = batch(&bytes[offset..]) else { return Ok(Some(offset as u64)) };
             // Every batch of ours has the number behind that of the one before. The order is under no checksum, and
             // with a lower one a row would be older than the row it replaces.
             let next = self.last.zip(batch.number).is_none_or(|(last, number)| number == last + 1);
             if !next || self.order.is_some_and(|order| batch.order <= order) {
-                return Ok(Some(offset));
+                return Ok(Some(offset as u64));
             }
             self.last = batch.number.or(self.last);
             self.order = Some(batch.order);
             offset += batch.length;
         }
         // A journal is made with its full length, as zeros.
-        loop {
-            let rest = reader.fill_buf()?;
-            if rest.is_empty() {
-                return Ok(None);
-            }
-            if *rest != ZEROS[..rest.len()] {
-                return Ok(Some(offset));
-            }
-            let length = rest.len();
-            reader.consume(length);
-        }
+        Ok(bytes[offset..].iter().any(|byte| *byte != 0).then_some(offset as u64))
     }
 }
 
@@ -138,84 +125,62 @@ fn files(home: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 fn batch_behind(file: &Path, offset: u64) -> io::Result<bool> {
     let mut file = File::open(file)?;
     file.seek(SeekFrom::Start(offset))?;
-    // 64 MiB and a batch at most: more than that is in the next journal.
     let mut rest = Vec::new();
     file.read_to_end(&mut rest)?;
     let used = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let mut starts = rest[..used].iter().enumerate().filter(|(_, byte)| **byte == START);
-    Ok(starts.any(|(start, _)| matches!(whole(batch(&mut &rest[start..])), Ok(Some(_)))))
+    Ok(starts.any(|(start, _)| batch(&rest[start..]).is_some()))
 }
 
 /// One batch as it was written.
 struct Batch {
-    length: u64,
+    length: usize,
     order: u64,
     number: Option<u64>,
 }
 
-/// An end in the middle is damage like any other.
-fn whole(batch: io::Result<Option<Batch>>) -> io::Result<Option<Batch>> {
-    match batch {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        batch => batch,
-    }
-}
-
-/// Reads a batch; `None` when that is not one.
-fn batch(reader: &mut impl Read) -> io::Result<Option<Batch>> {
-    let start: [u8; 13] = take(reader)?;
-    let [tag, c0, c1, c2, c3, order @ ..] = start;
+/// The batch that `bytes` begin with; `None` when that is not one, or not whole.
+fn batch(bytes: &[u8]) -> Option<Batch> {
+    let mut rest = bytes;
+    let [tag, c0, c1, c2, c3, order @ ..] = take::<13>(&mut rest)?;
     if tag != START {
-        return Ok(None);
+        return None;
     }
-    let mut batch = Batch { length: start.len() as u64, order: u64::from_le_bytes(order), number: None };
-    let mut checksum = Xxh3::new();
-    let mut text = Vec::new();
+    let items = rest;
+    let mut number = None;
     for _ in 0..u32::from_le_bytes([c0, c1, c2, c3]) {
-        let tag: [u8; 1] = take(reader)?;
-        checksum.update(&tag);
-        batch.length += 1;
-        match tag {
+        match take(&mut rest)? {
             [ITEM] => {
-                let item: [u8; 20] = take(reader)?;
                 // Kind of value, compression, table; then three lengths, of which the second is that of the value
                 // before it was compressed.
-                let [_, _, _, _, _, _, _, _, _, _, k0, k1, _, _, _, _, v0, v1, v2, v3] = item;
+                let [_, _, _, _, _, _, _, _, _, _, k0, k1, _, _, _, _, v0, v1, v2, v3] = take(&mut rest)?;
                 let key_length = usize::from(u16::from_le_bytes([k0, k1]));
-                let length = key_length as u64 + u64::from(u32::from_le_bytes([v0, v1, v2, v3]));
-                // Grows as it is read: a damaged length asks for no memory.
-                text.clear();
-                reader.take(length).read_to_end(&mut text)?;
-                if text.len() as u64 != length {
-                    return Ok(None);
-                }
-                checksum.update(&item);
-                checksum.update(&text);
-                batch.length += item.len() as u64 + length;
+                let value_length = usize::try_from(u32::from_le_bytes([v0, v1, v2, v3])).ok()?;
+                let (text, behind) = rest.split_at_checked(key_length + value_length)?;
+                rest = behind;
                 // No key of another table is this one: they are shorter or longer.
-                if let Some((SEQUENCE_KEY, number)) = text.split_at_checked(key_length) {
-                    batch.number = number.try_into().ok().map(u64::from_be_bytes).or(batch.number);
+                if let Some((SEQUENCE_KEY, value)) = text.split_at_checked(key_length) {
+                    number = value.try_into().ok().map(u64::from_be_bytes).or(number);
                 }
             }
             [CLEAR] => {
-                let table: [u8; 8] = take(reader)?;
-                checksum.update(&table);
-                batch.length += table.len() as u64;
+                take::<8>(&mut rest)?;
             }
-            _ => return Ok(None),
+            _ => return None,
         }
     }
-    let end: [u8; 13] = take(reader)?;
+    let checksum = xxh3_64(&items[..items.len() - rest.len()]);
+    let end: [u8; 13] = take(&mut rest)?;
     let mut expected = [0; 13];
     expected[0] = END;
-    expected[1..9].copy_from_slice(&checksum.digest().to_le_bytes());
+    expected[1..9].copy_from_slice(&checksum.to_le_bytes());
     expected[9..].copy_from_slice(&TRAILER);
-    batch.length += end.len() as u64;
-    Ok((end == expected).then_some(batch))
+    let length = bytes.len() - rest.len();
+    (end == expected).then_some(Batch { length, order: u64::from_le_bytes(order), number })
 }
 
-fn take<const N: usize>(reader: &mut impl Read) -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    reader.read_exact(&mut bytes)?;
-    Ok(bytes)
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*taken)
 }
