@@ -358,8 +358,8 @@ impl<'a> Passage<'a> {
             ResponseFraming::Chunked | ResponseFraming::UntilClose => put(out, "transfer-encoding", b"chunked"),
             // How long it would have been is told to who asked for the head. A 204 has no length to tell (RFC 9110 §8.6).
             ResponseFraming::None if self.is_head && head.status != StatusCode::NO_CONTENT => {
-                if let Some((_, length)) = head.fields().find(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
-                    put(out, "content-length", length);
+                if let Some(length) = head.length_told() {
+                    put(out, "content-length", itoa::Buffer::new().format(length).as_bytes());
                 }
             }
             ResponseFraming::None => {}

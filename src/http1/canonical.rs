@@ -10,6 +10,9 @@ use super::field::{line_end, token_length, trim};
 use super::head::split;
 use super::{Framing, HeadLimits, content_length};
 
+/// Bytes of a field's name; hyper takes no longer one.
+const MAX_NAME: usize = u16::MAX as usize;
+
 /// The fields of a head: name as it was sent and value without white space around it.
 type Fields<'a> = SmallVec<[(&'a [u8], &'a [u8]); 24]>;
 
@@ -95,6 +98,9 @@ fn read<'a>(bytes: &'a [u8], limits: &HeadLimits) -> Result<Option<CanonicalHead
         }
         let (name, value) = split(line).map_err(|_malformed| Otherwise)?;
         let value = trim(value);
+        if name.len() > MAX_NAME {
+            return Err(Otherwise);
+        }
         // By length first: most names are none of these, and are seen not to be by one comparison.
         match name.len() {
             2 if name.eq_ignore_ascii_case(b"te") => return Err(Otherwise),
@@ -217,6 +223,14 @@ mod tests {
             .filter(|(_, text)| !matches!(Canonical::read(text.as_bytes(), &HeadLimits::default()), Canonical::Other))
             .collect();
         assert!(taken.is_empty(), "{taken:?}");
+    }
+
+    #[test]
+    fn a_name_that_hyper_would_refuse_is_left_to_it() {
+        let text = |length| format!("GET / HTTP/1.1\r\nHost: a\r\n{}: b\r\n\r\n", "x".repeat(length));
+        let limits = HeadLimits { bytes: 100_000, ..HeadLimits::default() };
+        assert!(matches!(Canonical::read(text(MAX_NAME).as_bytes(), &limits), Canonical::Head(_)));
+        assert!(matches!(Canonical::read(text(MAX_NAME + 1).as_bytes(), &limits), Canonical::Other));
     }
 
     #[test]

@@ -11,6 +11,9 @@ use super::field::trim;
 /// Fields of a response; one with more is refused.
 pub const MAX_RESPONSE_FIELDS: usize = 200;
 
+/// Bytes of a field's name; hyper's client takes no longer one.
+const MAX_NAME: usize = u16::MAX as usize;
+
 /// A complete head.
 #[derive(Debug)]
 pub struct ResponseHead<'b> {
@@ -55,6 +58,9 @@ impl<'b> ResponseHead<'b> {
         };
         let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed::RequestLine)?;
         let reason = response.reason.filter(|reason| Some(*reason) != status.canonical_reason());
+        if response.headers.iter().any(|field| field.name.len() > MAX_NAME) {
+            return Err(Malformed::TooLarge);
+        }
         let fields = response.headers.iter().map(|field| (field.name, field.value)).collect();
         Ok(Some(Self { status, reason, length, is_http10: response.version == Some(0), fields }))
     }
@@ -97,6 +103,13 @@ impl<'b> ResponseHead<'b> {
             return Err(Malformed::Framing);
         }
         Ok(if has_none { ResponseFraming::None } else { ResponseFraming::Length(first) })
+    }
+
+    /// The length that it tells, of a body that need not come (RFC 9110 §8.6): once, however often it was told. For a
+    /// head whose [`framing`](Self::framing) was found good.
+    pub fn length_told(&self) -> Option<u64> {
+        let first = self.values("content-length").next()?.split(|byte| *byte == b',').next()?;
+        digits(trim(first))
     }
 
     /// Whether the connection goes on after it (RFC 9112 §9.3).

@@ -4,7 +4,7 @@ mod cases;
 
 use self::cases::Case;
 use crate::framing::wire::{self, Response, Stop};
-use crate::support::{Answer, Backend, Client, Gateway, Toml};
+use crate::support::{Answer, Backend, Client, Gateway, Toml, metric};
 
 const GET: &str = "GET /public HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -43,29 +43,72 @@ enum Verdict {
     Whole(u16, &'static str),
 }
 
+/// How an answer is asked for. Only the last two may take the fast lane.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Way {
+    /// By a client that takes trailers, on a connection for this request alone.
+    WithTrailers,
+    /// On a connection for this request alone.
+    Alone,
+    /// With another request behind it, on the same connection.
+    Followed,
+}
+
 /// A fresh client's answer, to the end of its connection.
-fn ask(gateway: &Gateway, method: &str, path: &str) -> Result<Response, String> {
+fn ask(gateway: &Gateway, method: &str, path: &str, way: Way) -> Result<Response, String> {
     let mut client = Client::plain(gateway.address);
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: close, te\r\n\r\n");
+    let fields = match way {
+        Way::WithTrailers => "TE: trailers\r\nConnection: close, te\r\n",
+        Way::Alone => "Connection: close\r\n",
+        Way::Followed => "",
+    };
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+    if way == Way::Followed {
+        request += &format!("GET {path}/after HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    }
     client.send(request);
     let bytes = client.drained().ok_or("the connection stayed open")?;
     // Without a framing an end would say nothing; ours always has one.
-    let (response, length) = wire::response(&bytes, method == "HEAD", false).map_err(|stop| match stop {
-        Stop::Unfinished => "cut".to_owned(),
-        stop => format!("{stop:?}: {}", bytes.escape_ascii()),
-    })?;
+    let read = |bytes: &[u8], is_head| {
+        wire::response(bytes, is_head, false).map_err(|stop| match stop {
+            Stop::Unfinished => "cut".to_owned(),
+            stop => format!("{stop:?}: {}", bytes.escape_ascii()),
+        })
+    };
+    let (response, mut length) = read(&bytes, method == "HEAD")?;
+    if way == Way::Followed {
+        let (after, more) = read(&bytes[length..], false).map_err(|wrong| format!("behind it: {wrong}"))?;
+        if after.body != format!("answer to {path}/after").as_bytes() {
+            return Err(format!("behind it: {:?}", String::from_utf8_lossy(&after.body)));
+        }
+        length += more;
+    }
     if bytes.len() > length { Err(format!("more than one answer: {}", bytes.escape_ascii())) } else { Ok(response) }
 }
 
-fn judge(case: &Case, got: Result<Response, String>) -> Result<(), String> {
+fn is_broken(response: &Response) -> bool {
+    response.status == 502 && String::from_utf8_lossy(&response.body).contains("\"upstream_broken\"")
+}
+
+/// A response as it is compared: without what is made anew for each.
+fn told(response: &Response) -> (String, Vec<(String, String)>) {
+    let usual = response.fields.iter().filter(|(name, _)| !matches!(name.as_str(), "date" | "x-request-id"));
+    let mut fields: Vec<_> = usual.map(|(name, value)| (name.clone(), value.escape_ascii().to_string())).collect();
+    fields.sort();
+    (format!("{} {}", response.status, response.body.len()), fields)
+}
+
+fn judge(case: &Case, got: &Result<Response, String>, way: Way) -> Result<(), String> {
     let response = match (case.verdict, got) {
         (Verdict::Cut, Err(cut)) if cut == "cut" => return Ok(()),
+        // Nothing of it had gone to the client when the fault was seen.
+        (Verdict::Cut, Ok(response)) if way != Way::WithTrailers && is_broken(response) => return Ok(()),
         (_, Ok(response)) => response,
-        (_, Err(wrong)) => return Err(wrong),
+        (_, Err(wrong)) => return Err(wrong.clone()),
     };
     let text = String::from_utf8_lossy(&response.body).into_owned();
     let is_right = match case.verdict {
-        Verdict::Broken => response.status == 502 && text.contains("\"upstream_broken\""),
+        Verdict::Broken => is_broken(response),
         Verdict::Cut => false,
         Verdict::Whole(status, body) => (response.status, text.as_str()) == (status, body),
     };
@@ -82,8 +125,8 @@ fn judge(case: &Case, got: Result<Response, String>) -> Result<(), String> {
     }
 }
 
-/// Three clients over one connection to the server, which is hostile to the first: the other two get their own answers,
-/// to the byte.
+/// Clients over one connection to the server, which is hostile to the first: the others get their own answers, to the
+/// byte. However it is asked for, the answer is judged the same, and with the fast lane as without.
 #[test]
 fn a_hostile_answer_is_nobody_elses() {
     let cases = cases::all();
@@ -97,25 +140,54 @@ fn a_hostile_answer_is_nobody_elses() {
     });
     // One connection, so that what is left in it would be the start of the next answer.
     let upstream = "max_connections = 1\nresponse_timeout = \"5s\"\n".to_owned();
-    let toml = Toml { server: "workers = 1\n".into(), upstream, tls: false, ..Toml::default() };
-    let gateway = Gateway::with(&toml, &[backend.address]);
+    let gateways = ["true", "false"].map(|lane| {
+        let server = format!("workers = 1\nfast_lane = {lane}\n");
+        let toml = Toml { server, upstream: upstream.clone(), tls: false, ..Toml::default() };
+        Gateway::with(&toml, &[backend.address])
+    });
     let mut failed = Vec::new();
     for (number, case) in cases.iter().enumerate() {
-        let mut tell = |wrong: String| failed.push(format!("{}: {wrong}", case.name));
-        if let Err(wrong) = judge(case, ask(&gateway, case.method, &format!("/public/hostile/{number}"))) {
-            tell(wrong);
-        }
-        std::thread::sleep(case.later * 2);
-        for next in ["next", "last"] {
-            let path = format!("/public/{next}/{number}");
-            match ask(&gateway, "GET", &path) {
-                Ok(response) if response.body == format!("answer to {path}").as_bytes() => {}
-                Ok(response) => tell(format!("{next} got {:?}", String::from_utf8_lossy(&response.body))),
-                Err(wrong) => tell(format!("{next}: {wrong}")),
+        for way in [Way::WithTrailers, Way::Alone, Way::Followed] {
+            // What comes after the next request was sent is taken for its answer: nobody can tell.
+            if way == Way::Followed && !case.later.is_zero() {
+                continue;
+            }
+            let got = [0, 1].map(|at: usize| {
+                let (gateway, name) = (&gateways[at], ["lane", "hyper"][at]);
+                let mut tell = |wrong: String| failed.push(format!("{}, {way:?}, {name}: {wrong}", case.name));
+                let got = ask(gateway, case.method, &format!("/public/hostile/{number}"), way);
+                if let Err(wrong) = judge(case, &got, way) {
+                    tell(wrong);
+                }
+                std::thread::sleep(case.later * 2);
+                for next in ["next", "last"] {
+                    let path = format!("/public/{next}/{number}");
+                    match ask(gateway, "GET", &path, way) {
+                        Ok(response) if response.body == format!("answer to {path}").as_bytes() => {}
+                        Ok(response) => tell(format!("{next} got {:?}", String::from_utf8_lossy(&response.body))),
+                        Err(wrong) => tell(format!("{next}: {wrong}")),
+                    }
+                }
+                got
+            });
+            if let [Ok(lane), Ok(hyper)] = &got
+                && told(lane) != told(hyper)
+            {
+                failed.push(format!(
+                    "{}, {way:?}:\n    lane:  {:?}\n    hyper: {:?}",
+                    case.name,
+                    told(lane),
+                    told(hyper)
+                ));
             }
         }
     }
     println!("responses: {} cases", cases.len());
     assert!(cases.len() >= 60, "{}", cases.len());
     assert!(failed.is_empty(), "{} failed\n{}", failed.len(), failed.join("\n"));
+    if std::env::var_os("PORTCULLIS_TEST_WITHOUT_FAST_LANE").is_none() {
+        // What never takes the lane proves nothing about it.
+        let taken = metric(&gateways[0], "portcullis_fast_lane_requests_total");
+        assert!(taken > 1000.0, "{taken}");
+    }
 }

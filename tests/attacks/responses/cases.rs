@@ -174,6 +174,20 @@ const OPEN: &[Row] = &[
          \r\nstolen",
         Whole(200, ""),
     ),
+    (
+        "HEAD with a list of equal lengths",
+        "HEAD",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 03\r\nContent-Length: 3, 3\r\n\r\n",
+        Whole(200, ""),
+    ),
+    ("HEAD with other lengths", "HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 3, 4\r\n\r\n", Whole(502, "")),
+    ("HEAD without a length", "HEAD", b"HTTP/1.1 200 OK\r\n\r\n", Whole(200, "")),
+    (
+        "304 with a list of equal lengths",
+        "GET",
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 3, 3\r\n\r\n",
+        Whole(304, ""),
+    ),
     // More than was asked for.
     (
         "a second answer",
@@ -294,6 +308,20 @@ const OPEN: &[Row] = &[
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n\
          HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen",
         Broken,
+    ),
+    (
+        "a hop that names the framing and the date",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nConnection: content-length, date, content-type, \r\nContent-Type: text/plain\r\n\
+         Date: a\r\nContent-Length: 3\r\n\r\nabc",
+        Whole(200, "abc"),
+    ),
+    (
+        "fields twice",
+        "GET",
+        b"HTTP/1.1 200 OK\r\nDate: a\r\nDate: b\r\nSet-Cookie: a\r\nX-A:\r\nSET-COOKIE: b\r\n\
+         Cache-Control: no-store\r\nServer: x\r\nContent-Length: 3\r\n\r\nabc",
+        Whole(200, "abc"),
     ),
     (
         "fields of the hop",
