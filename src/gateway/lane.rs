@@ -225,8 +225,14 @@ impl Worker {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Writes an answer of ours, whole.
-    pub(crate) fn write_own(&self, response: &Response<Bytes>, is_head: bool, closes: bool, out: &mut Vec<u8>) {
+    /// Writes an answer of ours, whole: how many bytes of it are its body.
+    pub(crate) fn write_own(
+        &self,
+        response: &Response<Bytes>,
+        is_head: bool,
+        closes: bool,
+        out: &mut Vec<u8>,
+    ) -> usize {
         status_line(out, response.status(), None);
         for (name, value) in response.headers() {
             put(out, name.as_str(), value.as_bytes());
@@ -237,9 +243,11 @@ impl Worker {
         }
         self.dates.write(out);
         out.extend_from_slice(b"\r\n");
-        if !is_head {
-            out.extend_from_slice(response.body());
+        if is_head {
+            return 0;
         }
+        out.extend_from_slice(response.body());
+        response.body().len()
     }
 
     fn known(&self) -> authenticate::Known<'_> {
@@ -260,9 +268,9 @@ impl<'a> Passage<'a> {
         self.upstream.errand(self.key, self.replayable)
     }
 
-    /// When the head of the response must be there.
-    pub(crate) fn answer_due(&self) -> Instant {
-        self.start + self.route.response_timeout
+    /// How long after the request the head of the response must be there.
+    pub(crate) fn response_timeout(&self) -> Duration {
+        self.route.response_timeout
     }
 
     /// Whether it asks for a head alone.
@@ -275,7 +283,7 @@ impl<'a> Passage<'a> {
         self.live.as_ref()
     }
 
-    /// So many bytes of the body went on.
+    /// So many bytes of a body went on.
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.entry.sent += bytes as u64;
     }

@@ -10,6 +10,7 @@
 //! - [`Lane::reply`] gives the client what came, and what comes.
 
 mod relay;
+mod sending;
 mod shelf;
 
 use std::future::{Future, poll_fn};
@@ -22,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use self::relay::{Relay, Turn};
+use self::sending::Sending;
 pub(super) use self::shelf::{Drain, Shelf};
 use super::conn::Serving;
 use super::prefixed::Prefixed;
@@ -39,6 +41,9 @@ const MOST_RESPONSE_HEAD: usize = 400 * 1024;
 
 /// So much of the next request is read while one is answered, to see that its client is still there.
 const AHEAD: usize = 512;
+
+/// The most of a body that is held until it is whole.
+const MOST_BODY: usize = 64 * 1024;
 
 /// What a connection goes on with in hyper.
 pub(super) struct Handed<S> {
@@ -162,7 +167,7 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Lane<'c, S> {
                         Err(response) => {
                             closes |= self.context.drain.has_begun();
                             let mut bytes = self.context.shelf.take();
-                            self.worker.write_own(&response, passage.is_head(), closes, &mut bytes);
+                            passage.sent(self.worker.write_own(&response, passage.is_head(), closes, &mut bytes));
                             Relay::whole(bytes)
                         }
                     };
@@ -239,7 +244,7 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Lane<'c, S> {
         closes: &mut Closes,
     ) -> Result<Result<Relay, Instead>, Ended> {
         let mut errand = passage.errand();
-        let answer_due = passage.answer_due();
+        let mut sending = Sending::new(bytes);
         loop {
             // A connection has deadlines of its own.
             self.wait_until(Instant::now() + NEVER, ConnectionLimit::IdleTimeout);
@@ -248,16 +253,24 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Lane<'c, S> {
                 Ok(lease) => lease,
                 Err(error) => return Ok(Err(passage.failed(&error))),
             };
-            self.wait_until(answer_due, ConnectionLimit::IdleTimeout);
-            let error = match self.hear(&mut lease, passage, &bytes, closes).await? {
+            let error = match self.hear(&mut lease, passage, &mut sending, closes).await? {
                 Heard::Begun(begun, mut relay) => {
-                    relay.holds(lease, begun.keeps_alive);
-                    self.context.shelf.put(bytes);
+                    // What is left of the request goes on: the server may read it while it answers.
+                    let rest = if sending.is_done() {
+                        self.context.shelf.put(sending.into_buffer());
+                        None
+                    } else {
+                        Some(sending)
+                    };
+                    relay.holds(lease, begun.keeps_alive, rest);
                     return Ok(Ok(relay));
                 }
                 Heard::Instead(response) => return Ok(Err(response)),
                 Heard::Silent { unsent, cause } => match errand.failed(lease, unsent, cause) {
-                    Failed::Again => continue,
+                    Failed::Again => {
+                        sending.restart();
+                        continue;
+                    }
                     Failed::Error(error) => error,
                 },
                 Heard::Broken(cause) => errand.broke(&lease, cause),
@@ -272,43 +285,34 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Lane<'c, S> {
         &mut self,
         lease: &mut Lease,
         passage: &mut Passage<'c>,
-        bytes: &[u8],
+        sending: &mut Sending,
         closes: &mut Closes,
     ) -> Result<Heard, Ended> {
         let (shelf, drain) = (&self.context.shelf, &self.context.drain);
-        let (mut written, mut flushed, mut refused) = (0, false, None);
         let mut early: Vec<u8> = Vec::new();
         let mut turn = Turn::default();
+        let mut counted = None;
         poll_fn(|cx| {
-            while written < bytes.len() && refused.is_none() {
-                match lease.poll_write(cx, &bytes[written..]) {
-                    Poll::Ready(Ok(0)) => refused = Some(io::ErrorKind::WriteZero.into()),
-                    Poll::Ready(Ok(count)) => written += count,
-                    // The server may have said why before it stopped to read.
-                    Poll::Ready(Err(error)) => refused = Some(error),
-                    Poll::Pending => break,
-                }
-            }
-            if !flushed && written == bytes.len() {
-                match lease.poll_flush(cx) {
-                    Poll::Ready(Ok(())) => flushed = true,
-                    Poll::Ready(Err(error)) => refused = Some(error),
-                    Poll::Pending => {}
-                }
+            sending.poll_on(cx, lease);
+            // The time for an answer begins when the request was sent: what was waited for before is not the server's
+            // fault, and as long as it takes pieces, it is not late.
+            if counted != Some(sending.written()) {
+                counted = Some(sending.written());
+                self.wait_until(Instant::now() + passage.response_timeout(), ConnectionLimit::IdleTimeout);
             }
             let mut scratch = shelf.scratch();
             loop {
                 let count = match lease.poll_read(cx, &mut scratch) {
                     Poll::Ready(Ok(count)) => count,
                     Poll::Ready(Err(error)) => {
-                        let cause = refused.take().unwrap_or(error);
-                        return Poll::Ready(Ok(heard_nothing(&early, written == 0, cause)));
+                        let cause = sending.take_refused().unwrap_or(error);
+                        return Poll::Ready(Ok(heard_nothing(&early, sending.written() == 0, cause)));
                     }
                     Poll::Pending => break,
                 };
                 if count == 0 {
-                    let cause = refused.take().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
-                    return Poll::Ready(Ok(heard_nothing(&early, written == 0, cause)));
+                    let cause = sending.take_refused().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+                    return Poll::Ready(Ok(heard_nothing(&early, sending.written() == 0, cause)));
                 }
                 let mut came = &scratch[..count];
                 if !early.is_empty() {
@@ -324,8 +328,9 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Lane<'c, S> {
                     Ok(Listened::More(rest)) => early = came[came.len() - rest..].to_vec(),
                     Err(fault) => return Poll::Ready(Ok(Heard::Broken(told(fault)))),
                 }
+                // However much it says: the client and the deadline are looked at all the same.
                 if turn.is_over(count, cx) {
-                    return Poll::Pending;
+                    break;
                 }
             }
             drop(scratch);
@@ -347,6 +352,10 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Lane<'c, S> {
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Ended)),
                     Poll::Pending => false,
                 };
+                // Whoever takes a little at a time is slow, but not gone.
+                if relay.take_progress() {
+                    waits_for = None;
+                }
                 let waits = if !written {
                     Waits::Client
                 } else if relay.is_complete() {
@@ -364,7 +373,9 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Lane<'c, S> {
                                 passage.sent(relay.take_passed());
                             }
                             if turn.is_over(count, cx) {
-                                return Poll::Pending;
+                                drop(scratch);
+                                // A response that never waits for anybody ends with its session, too.
+                                return if is_cut(&passage, cx) { Poll::Ready(Err(Ended)) } else { Poll::Pending };
                             }
                             continue;
                         }
@@ -411,11 +422,7 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Lane<'c, S> {
                 }
             }
         }
-        if let Some(live) = passage.as_ref().and_then(|passage| passage.live())
-            && let Poll::Ready(reason) = live.stream().poll_cut(cx)
-        {
-            // In the middle of its response, so that nobody takes what came for all of it.
-            tracing::debug!(reason = reason.as_str(), "connection cut with its session");
+        if is_cut(passage, cx) {
             return Poll::Ready(Err(Ended));
         }
         self.poll_client(cx)?;
@@ -500,6 +507,15 @@ enum Waits {
     Server,
 }
 
+/// Whether the response ends now, with its session: in the middle, so that nobody takes what came for all of it. Whoever
+/// asked is woken for that.
+fn is_cut(passage: &Option<&mut Passage<'_>>, cx: &mut Context<'_>) -> bool {
+    let Some(live) = passage.as_ref().and_then(|passage| passage.live()) else { return false };
+    let Poll::Ready(reason) = live.stream().poll_cut(cx) else { return false };
+    tracing::debug!(reason = reason.as_str(), "connection cut with its session");
+    true
+}
+
 /// What some bytes of a client are.
 enum Judged<'c> {
     /// A request, and its length.
@@ -526,6 +542,10 @@ fn judge<'c>(
         Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
         Framing::None | Framing::Chunked => 0,
     };
+    // Not held here until it is whole.
+    if body > MOST_BODY {
+        return Judged::Other;
+    }
     // A body that is not there yet comes at a pace of its own.
     let Some(body) = bytes[head.length..].get(..body) else { return Judged::Incomplete };
     let length = head.length + body.len();
@@ -535,9 +555,9 @@ fn judge<'c>(
             shelf.put(out);
             Judged::Other
         }
-        Taken::Refused(entry, response) => {
+        Taken::Refused(mut entry, response) => {
             let closes = head.closes || drain.has_begun();
-            worker.write_own(&response, head.method == http::Method::HEAD, closes, &mut out);
+            entry.sent += worker.write_own(&response, head.method == http::Method::HEAD, closes, &mut out) as u64;
             drop(entry);
             Judged::Taken(Next::Answer(out, closes), length)
         }

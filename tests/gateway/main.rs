@@ -11,6 +11,7 @@ mod cors;
 mod demo;
 mod ejection;
 mod example;
+mod fast_lane;
 mod grpc;
 mod header_rules;
 mod health;

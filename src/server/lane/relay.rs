@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWrite;
 
+use super::sending::Sending;
 use crate::http1::{Chunked, Malformed, Piece, ResponseFraming};
 use crate::upstream::Lease;
 
@@ -42,6 +43,10 @@ pub(super) struct Relay {
     idle: Duration,
     /// The connection that the rest comes over, and whether it is of use afterwards.
     lease: Option<(Lease, bool)>,
+    /// What was not sent of the request when the response began.
+    unsent: Option<Sending>,
+    /// The client took something since somebody asked.
+    progress: bool,
     /// Bytes of the body that went to the client since somebody asked.
     passed: usize,
     /// Something came behind the end of the response.
@@ -61,7 +66,7 @@ impl Relay {
     /// All of it is there.
     pub(super) fn whole(out: Vec<u8>) -> Self {
         let (body, idle) = (Body::Complete, Duration::ZERO);
-        Self { out, written: 0, body, idle, lease: None, passed: 0, overran: false }
+        Self { out, written: 0, body, idle, lease: None, unsent: None, progress: false, passed: 0, overran: false }
     }
 
     /// Begins with a head that is in `out`; `came` came with it.
@@ -85,9 +90,10 @@ impl Relay {
         Ok(relay)
     }
 
-    /// The rest comes over this connection, which the server keeps open afterwards, or not.
-    pub(super) fn holds(&mut self, lease: Lease, keeps_alive: bool) {
-        self.lease = Some((lease, keeps_alive));
+    /// The rest comes over this connection, which the server keeps open afterwards, or not. So much of the request is
+    /// `unsent`.
+    pub(super) fn holds(&mut self, lease: Lease, keeps_alive: bool, unsent: Option<Sending>) {
+        (self.lease, self.unsent) = (Some((lease, keeps_alive)), unsent);
         self.let_go();
     }
 
@@ -106,6 +112,11 @@ impl Relay {
         std::mem::take(&mut self.passed)
     }
 
+    /// Whether the client took something since this was last asked.
+    pub(super) fn take_progress(&mut self) -> bool {
+        std::mem::take(&mut self.progress)
+    }
+
     pub(super) fn into_buffer(self) -> Vec<u8> {
         self.out
     }
@@ -121,6 +132,7 @@ impl Relay {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => self.written += count,
             }
+            self.progress = true;
         }
         self.out.clear();
         self.written = 0;
@@ -138,6 +150,12 @@ impl Relay {
         client: &mut (impl AsyncWrite + Unpin),
     ) -> Poll<io::Result<usize>> {
         let Some((lease, _)) = &mut self.lease else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        if let Some(unsent) = &mut self.unsent {
+            unsent.poll_on(cx, lease);
+            if unsent.is_done() {
+                self.unsent = None;
+            }
+        }
         let count = ready!(lease.poll_read(cx, scratch))?;
         let mut came = &scratch[..count];
         if count == 0 {
@@ -209,12 +227,14 @@ impl Relay {
     }
 
     /// A connection that has given all of its response goes to the next request. Closed, when it said more than that:
-    /// it would become the start of somebody else's answer.
+    /// it would become the start of somebody else's answer. So it is when the request was not sent to its end: the next
+    /// one would become the rest of it.
     fn let_go(&mut self) {
         if self.is_complete()
             && let Some((lease, keeps_alive)) = self.lease.take()
             && keeps_alive
             && !self.overran
+            && self.unsent.is_none()
         {
             lease.give_back();
         }

@@ -1,0 +1,245 @@
+//! What the fast lane must do as hyper does: each of these holds with it and without.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use crate::support::{Answer, Backend, Client, Gateway, Toml, eventually, metric};
+
+/// As long as it fits into one read, so that the lane takes it whole; longer than small sockets hold.
+const BODY: usize = 60_000;
+
+/// A gateway with the lane and one without.
+fn both(upstream: &str, limits: &str, server: std::net::SocketAddr) -> [Gateway; 2] {
+    ["true", "false"].map(|lane| {
+        let toml = Toml {
+            server: format!("workers = 1\nfast_lane = {lane}\n"),
+            upstream: upstream.into(),
+            limits: limits.into(),
+            tls: false,
+            ..Toml::default()
+        };
+        Gateway::with(&toml, &[server])
+    })
+}
+
+/// A server whose sockets take only a little of what nobody reads.
+fn narrow() -> TcpListener {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(2048).unwrap();
+    socket.set_tcp_mss(500).unwrap();
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(16).unwrap();
+    socket.into()
+}
+
+/// The head of what comes next, and what came behind it.
+fn head(stream: &mut TcpStream) -> (String, Vec<u8>) {
+    let (mut bytes, mut piece) = (Vec::new(), [0; 1024]);
+    loop {
+        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            let rest = bytes.split_off(at + 4);
+            return (String::from_utf8_lossy(&bytes).into_owned(), rest);
+        }
+        match stream.read(&mut piece) {
+            Ok(count) if count > 0 => bytes.extend_from_slice(&piece[..count]),
+            _ => return (String::new(), bytes),
+        }
+    }
+}
+
+/// A request that came whole while the one before it was answered.
+fn behind_another(method: &str, path: &str) -> String {
+    let first = "GET /public/first HTTP/1.1\r\nHost: a\r\n\r\n";
+    let body = "b".repeat(BODY);
+    format!("{first}{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {BODY}\r\n\r\n{body}")
+}
+
+/// What is left of it would be read from the next request: somebody else's would become its body.
+#[test]
+fn a_connection_whose_request_was_answered_before_all_of_it_was_sent_is_not_used_again() {
+    let listener = narrow();
+    let address = listener.local_addr().unwrap();
+    let (sender, heads) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, sender) = (stream.unwrap(), sender.clone());
+            std::thread::spawn(move || {
+                loop {
+                    let (head, mut body) = head(&mut stream);
+                    if head.is_empty() {
+                        return;
+                    }
+                    let is_early = head.starts_with("POST");
+                    drop(sender.send(head));
+                    // The next request comes meanwhile.
+                    std::thread::sleep(Duration::from_millis(200));
+                    drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"));
+                    if is_early {
+                        // It reads what belongs to the body, whoever it is from.
+                        std::thread::sleep(Duration::from_millis(300));
+                        drop(stream.set_read_timeout(Some(Duration::from_millis(500))));
+                        let left = (BODY - body.len()) as u64;
+                        drop((&mut stream).take(left).read_to_end(&mut body));
+                        if let Some(at) = body.windows(6).position(|window| window == b"victim") {
+                            drop(sender.send(format!("another request within the body, after {at} bytes")));
+                        }
+                        if body.len() < BODY {
+                            return;
+                        }
+                        drop(stream.set_read_timeout(None));
+                    }
+                }
+            });
+        }
+    });
+    for gateway in both("", "", address) {
+        let mut client = gateway.connect();
+        client.send(behind_another("POST", "/public/upload"));
+        assert_eq!((client.reply().text(), client.reply().text()), ("hi".to_owned(), "hi".to_owned()));
+        let reply = gateway.connect().ask("GET /public/victim HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(reply.text(), "hi");
+        for path in ["GET /public/first", "POST /public/upload", "GET /public/victim"] {
+            let head = heads.recv_timeout(Duration::from_secs(5)).unwrap();
+            assert!(head.starts_with(path), "{head}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_answers_while_it_reads_gets_all_of_the_request() {
+    let listener = narrow();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                loop {
+                    let (head, mut body) = head(&mut stream);
+                    if head.is_empty() {
+                        return;
+                    }
+                    std::thread::sleep(Duration::from_millis(200));
+                    if head.starts_with("GET") {
+                        drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"));
+                        continue;
+                    }
+                    drop(write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {BODY}\r\n\r\n"));
+                    std::thread::sleep(Duration::from_millis(100));
+                    let mut left = BODY;
+                    loop {
+                        drop(stream.write_all(&body));
+                        left -= body.len();
+                        if left == 0 {
+                            break;
+                        }
+                        body.resize(1024, 0);
+                        let count = stream.read(&mut body).unwrap_or_default();
+                        if count == 0 {
+                            return;
+                        }
+                        body.truncate(count);
+                    }
+                }
+            });
+        }
+    });
+    for gateway in both("body_idle_timeout = \"3s\"\n", "", address) {
+        let mut client = gateway.connect();
+        client.send(behind_another("POST", "/public/echo"));
+        assert_eq!(client.reply().text(), "hi");
+        let echo = client.try_reply(false).unwrap_or_else(|error| panic!("no echo: {error}"));
+        assert_eq!(echo.text(), "b".repeat(BODY));
+    }
+}
+
+#[test]
+fn the_time_for_an_answer_begins_when_the_request_is_sent() {
+    let backend = Backend::answering(|_| {
+        let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi".to_vec();
+        Answer::Slowly(vec![(Duration::from_millis(700), bytes)])
+    });
+    for gateway in both("max_connections = 1\nresponse_timeout = \"1s\"\n", "", backend.address) {
+        let request = "GET /public HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut clients = [0; 3].map(|_| gateway.connect());
+        for client in &mut clients {
+            client.send(request);
+        }
+        let statuses = clients.map(|mut client| client.reply().status);
+        assert_eq!(statuses, [200; 3]);
+    }
+}
+
+#[test]
+fn a_client_that_reads_slowly_gets_all_of_its_answer() {
+    const LENGTH: usize = 500_000;
+    let backend = Backend::answering(|_| Answer::ok(&"b".repeat(LENGTH)));
+    for gateway in both("", "body_idle_timeout = \"2s\"\n", backend.address) {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(2048).unwrap();
+        socket.set_tcp_mss(500).unwrap();
+        socket.connect(&gateway.address.into()).unwrap();
+        let mut stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(b"GET /public HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let (start, mut came, mut piece) = (Instant::now(), 0, [0; 1000]);
+        loop {
+            match stream.read(&mut piece) {
+                Ok(0) => break,
+                Ok(count) => came += count,
+                Err(error) => panic!("cut after {came} bytes: {error}"),
+            }
+            if start.elapsed() < Duration::from_secs(6) {
+                std::thread::sleep(Duration::from_millis(40));
+            }
+        }
+        assert!(came > LENGTH, "{came}");
+    }
+}
+
+/// A server may say nothing but interim responses, faster than they can be read.
+#[test]
+fn interim_responses_without_an_end_do_not_put_off_the_deadline() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                head(&mut stream);
+                let many = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(5000);
+                while stream.write_all(many.as_bytes()).is_ok() {}
+            });
+        }
+    });
+    for gateway in both("response_timeout = \"1s\"\n", "", address) {
+        let start = Instant::now();
+        let mut client = Client::try_plain(gateway.address, Duration::from_secs(5)).unwrap();
+        let reply = client.ask("GET /public HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(reply.refusal(), (504, "upstream_timeout".to_owned()));
+        assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    }
+}
+
+/// Its connection to the server ends with it, and its request counts as one whose client has gone.
+#[test]
+fn a_client_that_leaves_takes_its_connection_to_the_server_along() {
+    let backend = Backend::answering(|seen| match seen.line.contains("slow") {
+        true => {
+            Answer::Slowly(vec![(Duration::from_secs(1), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno".to_vec())])
+        }
+        false => Answer::ok("hi"),
+    });
+    for gateway in both("", "", backend.address) {
+        let before = backend.connections();
+        let mut client = gateway.connect();
+        client.send("GET /public/slow HTTP/1.1\r\nHost: a\r\n\r\n");
+        while !backend.next().line.contains("slow") {}
+        drop(client);
+        eventually("counted", || metric(&gateway, "portcullis_refused_total{reason=\"client_gone\"}") == 1.0);
+        std::thread::sleep(Duration::from_millis(1200));
+        assert_eq!(gateway.connect().ask("GET /public HTTP/1.1\r\nHost: a\r\n\r\n").text(), "hi");
+        assert_eq!(backend.connections() - before, 2);
+    }
+}
