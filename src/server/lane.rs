@@ -392,10 +392,12 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Lane<'c, S> {
                 return self.poll_waiting(cx, waits, &mut waits_for, &relay, &mut passage);
             }
         });
-        done.await?;
+        let done = done.await;
+        // What went on before it was broken off counts, too.
         if let Some(passage) = passage {
             passage.sent(relay.take_passed());
         }
+        done?;
         shelf.put(relay.into_buffer());
         Ok(())
     }

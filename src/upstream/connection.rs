@@ -109,6 +109,15 @@ pub(super) enum Way {
     Direct,
 }
 
+impl Way {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Driven => Self::Direct,
+            Self::Direct => Self::Driven,
+        }
+    }
+}
+
 /// How requests use it.
 #[derive(Debug)]
 pub(super) enum Kind {

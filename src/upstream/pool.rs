@@ -151,10 +151,14 @@ impl UpstreamPool {
             Claim::Elsewhere => {}
             Claim::Nobody => {
                 let pool = &self.servers[server];
+                let way = idle.connection.way();
                 if pool.kept_count() >= self.keep_alive_connections {
-                    return;
+                    // Those that requests of the other way left must not keep all of this way out.
+                    let Some(oldest) = pool.take_oldest_of(way.other()) else { return };
+                    self.shared.slots.idle_taken(server);
+                    drop(oldest);
                 }
-                pool.kept(idle.connection.way()).borrow_mut().push(idle);
+                pool.kept(way).borrow_mut().push(idle);
                 self.shared.slots.idle_added(server);
                 // Somebody of another worker may have come in between, and not have seen this connection.
                 if self.shared.slots.waiting() > 0 {
@@ -251,6 +255,11 @@ impl ServerPool {
 
     fn kept_count(&self) -> usize {
         self.kept.borrow().len() + self.kept_direct.borrow().len()
+    }
+
+    fn take_oldest_of(&self, way: Way) -> Option<Idle> {
+        let mut kept = self.kept(way).borrow_mut();
+        if kept.is_empty() { None } else { Some(kept.remove(0)) }
     }
 
     /// Of both ways, the one that was unused the longest.

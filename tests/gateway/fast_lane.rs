@@ -2,10 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Backend, Client, Gateway, Toml, eventually, metric};
+use crate::support::{Answer, Backend, Client, Gateway, Process, Toml, Workplace, eventually, metric};
 
 /// As long as it fits into one read, so that the lane takes it whole; longer than small sockets hold.
 const BODY: usize = 60_000;
@@ -242,4 +243,80 @@ fn a_client_that_leaves_takes_its_connection_to_the_server_along() {
         assert_eq!(gateway.connect().ask("GET /public HTTP/1.1\r\nHost: a\r\n\r\n").text(), "hi");
         assert_eq!(backend.connections() - before, 2);
     }
+}
+
+/// The two ways keep connections of their own, in one room.
+#[test]
+fn connections_that_one_way_keeps_do_not_keep_those_of_the_other_out() {
+    let backend = Backend::start();
+    let [gateway, _] = both("keep_alive_connections = 1\n", "", backend.address);
+    for fields in ["Connection: close, te\r\nTE: trailers\r\n", "Connection: close\r\n"] {
+        let before = backend.connections();
+        for _ in 0..5 {
+            let reply = gateway.connect().ask(format!("GET /public HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+            assert_eq!(reply.text(), "hello");
+        }
+        assert_eq!(backend.connections() - before, 1, "{fields}");
+    }
+}
+
+/// The lines of the access log, without what is another each time.
+fn access_log(place: &Workplace) -> Vec<String> {
+    let text = std::fs::read_to_string(place.path("access")).unwrap();
+    let lines = text.lines().map(|line| {
+        let mut line: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).expect("JSON");
+        for name in ["time", "duration_ms", "request_id", "session"] {
+            line.remove(name);
+        }
+        // That it is told is compared, not what.
+        if let Some(time) = line.get_mut("upstream_ms") {
+            *time = serde_json::Value::Null;
+        }
+        serde_json::Value::from(line).to_string()
+    });
+    lines.collect()
+}
+
+#[test]
+fn the_access_log_says_the_same_of_both_ways() {
+    let backend = Backend::answering(|seen| match seen.line.split(['/', ' ']).nth(3).unwrap_or_default() {
+        "chunks" => {
+            Answer::Bytes(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n".to_vec())
+        }
+        "none" => Answer::Bytes(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()),
+        "close" => Answer::Close(b"HTTP/1.1 200 OK\r\n\r\nuntil it ends".to_vec()),
+        "half" => Answer::Close(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_vec()),
+        "broken" => Answer::Close(b"HTTP/1.1 20".to_vec()),
+        "status" => Answer::Bytes(b"HTTP/1.1 600 OK\r\nContent-Length: 2\r\n\r\nhi".to_vec()),
+        "late" => Answer::Slowly(vec![(Duration::from_millis(1500), Vec::new())]),
+        "stalls" => Answer::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_vec()),
+        _ => Answer::ok("hello"),
+    });
+    let logs = ["true", "false"].map(|lane| {
+        let place = Arc::new(Workplace::new());
+        let toml = Toml {
+            server: format!("workers = 1\nfast_lane = {lane}\n"),
+            upstream: "response_timeout = \"1s\"\nbody_idle_timeout = \"1s\"\n".into(),
+            tls: false,
+            ..Toml::default()
+        };
+        let text = toml.text(&[backend.address]).replace("access = \"off\"", "access = \"all\"\nformat = \"json\"");
+        let process = Process::start_with(&place, &text);
+        let (token, _) = process.sign_in("ann");
+        let all = ["plain", "chunks", "none", "close", "half", "broken", "status", "late", "stalls"];
+        let public = all.map(|path| format!("GET /public/{path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+        let authorization = format!("Authorization: Bearer {token}\r\n");
+        let fields = ["", &authorization, "Authorization: Bearer x\r\n"];
+        let asked = fields.iter().flat_map(|fields| {
+            ["GET", "HEAD", "DELETE"]
+                .map(|method| format!("{method} /a?b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{fields}\r\n"))
+        });
+        for request in public.into_iter().chain(asked) {
+            drop(Client::plain(process.address).send(request).drained());
+        }
+        process.stop();
+        access_log(&place)
+    });
+    assert_eq!(logs[0].len(), 18);
+    assert_eq!(logs[0], logs[1]);
 }

@@ -389,6 +389,21 @@ pub(super) fn all() -> Vec<Case> {
         .collect();
     cases.extend(large());
     cases.extend(late());
+    cases.extend(halves());
+    cases
+}
+
+/// Those whose connection stays open, in two pieces that come apart.
+fn halves() -> Vec<Case> {
+    let apart = Duration::from_millis(5);
+    let mut cases = Vec::new();
+    for (name, method, bytes, verdict) in OPEN {
+        for (what, at) in [("half", bytes.len() / 2), ("nearly all", bytes.len().saturating_sub(3))] {
+            let (first, rest) = bytes.split_at(at);
+            let answer = Answer::Slowly(vec![(Duration::ZERO, first.to_vec()), (apart, rest.to_vec())]);
+            cases.push(Case { name: format!("{what} first: {name}"), method, answer, verdict: *verdict, later: apart });
+        }
+    }
     cases
 }
 
