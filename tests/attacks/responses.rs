@@ -2,9 +2,11 @@
 
 mod cases;
 
+use std::sync::Arc;
+
 use self::cases::Case;
 use crate::framing::wire::{self, Response, Stop};
-use crate::support::{Answer, Backend, Client, Gateway, Toml, metric};
+use crate::support::{Answer, Authority, Backend, Client, Gateway, Toml, Workplace, metric, tls_backend_answering};
 
 const GET: &str = "GET /public HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -127,23 +129,37 @@ fn judge(case: &Case, got: &Result<Response, String>, way: Way) -> Result<(), St
 
 /// Clients over one connection to the server, which is hostile to the first: the others get their own answers, to the
 /// byte. However it is asked for, the answer is judged the same, and with the fast lane as without.
-#[test]
-fn a_hostile_answer_is_nobody_elses() {
-    let cases = cases::all();
+fn each_gets_its_own(over_tls: bool) {
+    let mut cases = cases::all();
+    // The server closes without a farewell, which makes any end one of TLS that was cut off.
+    cases.retain(|case| !(over_tls && matches!(case.answer, Answer::Close(_))));
     let answers: Vec<Answer> = cases.iter().map(|case| case.answer.clone()).collect();
-    let backend = Backend::answering(move |seen| {
-        let path = seen.line.split(' ').nth(1).unwrap_or_default();
+    let answer = move |line: &str| {
+        let path = line.split(' ').nth(1).unwrap_or_default();
         match path.strip_prefix("/public/hostile/").and_then(|number| number.parse::<usize>().ok()) {
             Some(number) => answers[number].clone(),
             None => Answer::ok(&format!("answer to {path}")),
         }
-    });
+    };
+    let authority = Authority::new();
+    let (backend, scheme, tls) = if over_tls {
+        let config = authority.issue("localhost").server();
+        (
+            tls_backend_answering(config, move |seen| answer(&seen.line)).0,
+            "https",
+            "[upstream.app.tls]\nca = \"ca.pem\"\n",
+        )
+    } else {
+        (Backend::answering(move |seen| answer(&seen.line)), "http", "")
+    };
     // One connection, so that what is left in it would be the start of the next answer.
-    let upstream = "max_connections = 1\nresponse_timeout = \"5s\"\n".to_owned();
+    let upstream = format!("max_connections = 1\nresponse_timeout = \"5s\"\n{tls}");
     let gateways = ["true", "false"].map(|lane| {
         let server = format!("workers = 1\nfast_lane = {lane}\n");
         let toml = Toml { server, upstream: upstream.clone(), tls: false, ..Toml::default() };
-        Gateway::with(&toml, &[backend.address])
+        let place = Workplace::new();
+        std::fs::write(place.path("ca.pem"), authority.pem()).unwrap();
+        Gateway::before(Arc::new(place), &toml, &[format!("{scheme}://localhost:{}", backend.address.port())])
     });
     let mut failed = Vec::new();
     for (number, case) in cases.iter().enumerate() {
@@ -190,4 +206,14 @@ fn a_hostile_answer_is_nobody_elses() {
         let taken = metric(&gateways[0], "portcullis_fast_lane_requests_total");
         assert!(taken > 1000.0, "{taken}");
     }
+}
+
+#[test]
+fn a_hostile_answer_is_nobody_elses() {
+    each_gets_its_own(false);
+}
+
+#[test]
+fn nor_is_it_when_it_comes_over_tls() {
+    each_gets_its_own(true);
 }
