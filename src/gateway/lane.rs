@@ -343,7 +343,7 @@ impl<'a> Passage<'a> {
     /// Writes the fields of the response; how long the pieces of its body may be apart.
     fn fields(&self, head: &ResponseHead<'_>, framing: ResponseFraming, closes: bool, out: &mut Vec<u8>) -> Duration {
         let names_fields = head.names_fields();
-        let (mut is_events, mut says_who_keeps, mut has_date) = (false, false, false);
+        let (mut is_events, mut says_who_keeps, mut has_date) = (None, false, false);
         let mut lower = Lower::new();
         for (name, value) in head.fields() {
             let name = lowered(name.as_bytes(), &mut lower);
@@ -352,7 +352,8 @@ impl<'a> Passage<'a> {
             }
             match name {
                 "content-length" => continue,
-                "content-type" => is_events = is_event_stream(value),
+                // The first counts, if there are several.
+                "content-type" => is_events = is_events.or(Some(is_event_stream(value))),
                 "cache-control" | "expires" => says_who_keeps = true,
                 "date" => has_date = true,
                 _ => {}
@@ -382,7 +383,7 @@ impl<'a> Passage<'a> {
             self.worker.dates.write(out);
         }
         out.extend_from_slice(b"\r\n");
-        if is_events {
+        if is_events == Some(true) {
             self.worker.gateway.config.limits.stream_idle_timeout
         } else {
             self.upstream.body_idle_timeout()

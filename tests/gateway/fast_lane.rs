@@ -350,6 +350,7 @@ const ODD: &[(&str, &str, u64)] = &[
     ("broken off", "GET /public/half HTTP/1.1\r\nHost: a\r\n\r\n", 0),
     ("reset", "GET /public/reset HTTP/1.1\r\nHost: a\r\n\r\n", 0),
     ("stalls", "GET /public/stalls HTTP/1.1\r\nHost: a\r\n\r\n", 0),
+    ("stalls, of two types", "GET /public/types HTTP/1.1\r\nHost: a\r\n\r\n", 0),
     ("never answered", "GET /public/never HTTP/1.1\r\nHost: a\r\n\r\n", 0),
     ("more behind the last", "GET /public HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET /public HTTP/1.1\r\n", 0),
 ];
@@ -364,6 +365,11 @@ fn the_same_deadline_ends_the_same_connection_with_the_same_answer() {
             "half" => Answer::Close(half),
             "reset" => Answer::Reset(half),
             "stalls" => Answer::Bytes(half),
+            "types" => Answer::Bytes(
+                b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nContent-Type: text/event-stream\r\nContent-Length: 10\r\n\r\n\
+                  half"
+                    .to_vec(),
+            ),
             "never" => Answer::Bytes(Vec::new()),
             _ => Answer::ok("hello"),
         }
