@@ -2,9 +2,6 @@
 
 use std::rc::Rc;
 
-use http::header::{self, HeaderValue};
-use http::request::Parts;
-
 use super::Worker;
 use super::authenticate::{self, Refused};
 use crate::clock::UnixTime;
@@ -18,13 +15,14 @@ use crate::token::cache::Verified;
 
 impl Worker {
     /// Who is calling, as the route asks for it.
-    pub(super) fn identify(
+    ///
+    /// `authorization` are the values of all fields of that name.
+    pub(super) fn identify<'h>(
         &self,
-        parts: &Parts,
+        authorization: impl Iterator<Item = &'h [u8]>,
         route: &Route,
         now: UnixTime,
     ) -> Result<Option<Rc<Verified>>, Refused> {
-        let authorization = parts.headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
         authenticate::identify(
             &authenticate::Known {
                 verifier: &self.gateway.verifier,

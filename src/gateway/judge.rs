@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::Response;
-use http::header::HeaderValue;
+use http::header::{self, HeaderValue};
 use http::request::Parts;
 
 use super::authenticate::Refused;
@@ -71,7 +71,8 @@ impl Worker {
             limits::before_identity(limits, entry)?;
         }
         let now = UnixTime::now();
-        match self.identify(parts, route, now) {
+        let authorization = parts.headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+        match self.identify(authorization, route, now) {
             Ok(identity) => entry.identity = identity,
             Err(Refused { reason, identity }) => {
                 // Known to the log; `AccessEntry::caller` is what may go on.

@@ -13,7 +13,7 @@ use http::header::{self, HeaderName};
 use http::{Method, Response, StatusCode, Uri, Version};
 use smallvec::SmallVec;
 
-use super::authenticate::{self, Refused};
+use super::authenticate::Refused;
 use super::forward::{is_event_stream, why};
 use super::trace::{TRACESTATE, has_traceparent};
 use super::{Exchange, Worker, affinity};
@@ -96,7 +96,7 @@ impl Worker {
             host: std::str::from_utf8(head.host).ok(),
             path: head.path(),
         };
-        let identified = authenticate::identify(&self.known(), head.values("authorization"), route, now);
+        let identified = self.identify(head.values("authorization"), route, now);
         if let Ok(Some(known)) = &identified
             && !self.note(known, now)
         {
@@ -248,17 +248,6 @@ impl Worker {
         }
         out.extend_from_slice(response.body());
         response.body().len()
-    }
-
-    fn known(&self) -> authenticate::Known<'_> {
-        authenticate::Known {
-            verifier: &self.gateway.verifier,
-            revocations: &self.gateway.revocations,
-            freshness: self.gateway.sessions.freshness().map(|fresh| &**fresh),
-            cache: &self.cache,
-            metrics: &self.metrics,
-            token_bytes: self.gateway.config.limits.token_bytes.get(),
-        }
     }
 }
 
